@@ -1,0 +1,12 @@
+"""SE(3)-equivariant message passing on complete local frames, fused: fast and small in memory, the same numbers."""
+
+from . import _backends, _register, ops
+from ._backends import backend
+from .graph import EdgePlan, prepare_graph
+
+__version__ = "0.1.0"
+
+if _backends.binary() is not None:
+    _register.activate(_register.COMPILED)
+
+__all__ = ["EdgePlan", "backend", "ops", "prepare_graph"]

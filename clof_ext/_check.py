@@ -1,0 +1,71 @@
+"""Checks of arguments, each with the sentence that a caller reads when it fails."""
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+MODES = ("soft", "raw", "orthonormal")
+REDUCTIONS = ("sum", "mean")
+GEOMETRY_DTYPES = (torch.float32, torch.float64)
+FEATURE_DTYPES = {
+    torch.float32: (torch.float32, torch.bfloat16, torch.float16),
+    torch.float64: (torch.float64,),
+}
+
+
+def names(dtypes: Sequence[torch.dtype]) -> str:
+    return " or ".join(str(dtype).removeprefix("torch.") for dtype in dtypes)
+
+
+def is_tensor(value: object, name: str) -> None:
+    if not isinstance(value, Tensor):
+        raise TypeError(f"{name} must be a torch.Tensor; got {type(value).__name__}.")
+
+
+def one_of(value: object, choices: Sequence[object], name: str) -> None:
+    if value not in choices:
+        listed = ", ".join(repr(choice) for choice in choices)
+        raise ValueError(f"{name} must be one of {listed}; got {value!r}.")
+
+
+def dtype(tensor: Tensor, allowed: Sequence[torch.dtype], name: str) -> None:
+    if tensor.dtype not in allowed:
+        raise TypeError(f"{name} must be {names(allowed)}; got {names([tensor.dtype])}.")
+
+
+def shape(tensor: Tensor, expected: Sequence[int | str], name: str) -> None:
+    """Compare with sizes; a string names a size that may be anything."""
+    fits = tensor.dim() == len(expected) and all(
+        isinstance(size, str) or tensor.shape[axis] == size for axis, size in enumerate(expected)
+    )
+    if not fits:
+        text = ", ".join(str(size) for size in expected)
+        raise ValueError(f"{name} must have shape ({text}); got {tuple(tensor.shape)}.")
+
+
+def same_device(tensor: Tensor, device: torch.device, name: str, other: str) -> None:
+    if tensor.device != device:
+        raise ValueError(f"{name} must be on the device of {other}, {device}; got {tensor.device}.")
+
+
+def positions(pos: Tensor, name: str = "pos") -> None:
+    """Node positions or velocities: (N, 3), float32 or float64."""
+    is_tensor(pos, name)
+    dtype(pos, GEOMETRY_DTYPES, name)
+    shape(pos, ("N", 3), name)
+
+
+def features(tensor: Tensor, pos: Tensor, name: str) -> None:
+    """Features beside positions: of the positions' dtype, or half precision beside float32."""
+    is_tensor(tensor, name)
+    allowed = FEATURE_DTYPES[pos.dtype]
+    if tensor.dtype not in allowed:
+        raise TypeError(
+            f"{name} must be {names(allowed)} where pos is {names([pos.dtype])}; got {names([tensor.dtype])}."
+        )
+    same_device(tensor, pos.device, name, "pos")
+
+
+def order(value: int) -> None:
+    one_of(value, (0, 1, 2, 3), "order")

@@ -1,0 +1,101 @@
+"""Fake implementations, derivatives and autocast rules of the operators, for every library that defines them.
+
+Every geometry op follows one pattern, so one rule serves all. With differentiable inputs x and constants k::
+
+    <op>(*x, *k)                                                    -> y
+    <op>_backward(grad_y, *x, *k)                                   -> one gradient for each x
+    <op>_double_backward(*grad_of_grad_x, grad_y, *x, *k)           -> gradient for grad_y, then for each x
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+COMPILED = "clof_ext"
+TRITON = "clof_ext_triton"
+
+
+@dataclass(frozen=True)
+class Operator:
+    """What PyTorch must know of an op beside its kernels."""
+
+    name: str
+    n_inputs: int
+    fakes: tuple[Callable, Callable, Callable]
+
+
+_rules: list[Callable[[str], None]] = []
+
+
+def register(name: str, *, n_inputs: int, fakes: tuple[Callable, Callable, Callable]) -> None:
+    """Declare an op that follows the pattern above; ``activate`` applies it to a library."""
+    _rules.append(lambda library: _apply(library, Operator(name, n_inputs, fakes)))
+
+
+def register_rule(rule: Callable[[str], None]) -> None:
+    """Declare an op with rules of its own: a function of the library's name."""
+    _rules.append(rule)
+
+
+def activate(library: str) -> None:
+    """Give the operators of a library their fakes, derivatives and autocast rules."""
+    for rule in _rules:
+        rule(library)
+
+
+def _apply(library: str, op: Operator) -> None:
+    stages = (op.name, f"{op.name}_backward", f"{op.name}_double_backward")
+    for stage, fake in zip(stages, op.fakes, strict=True):
+        torch.library.register_fake(f"{library}::{stage}", fake)
+    namespace = getattr(torch.ops, library)
+    backward, double_backward = getattr(namespace, stages[1]), getattr(namespace, stages[2])
+    n = op.n_inputs
+
+    def forward_backward(ctx, grad):
+        arguments = restore(ctx)
+        grads = as_tuple(backward(grad, *arguments))
+        return *where_given(grads, arguments[:n]), *[None] * (len(arguments) - n)
+
+    def backward_backward(ctx, *grads):
+        arguments = restore(ctx)
+        given = where_given(grads, arguments[1 : n + 1])
+        results = as_tuple(double_backward(*given, *arguments))
+        return results[0], *where_given(results[1:], arguments[1 : n + 1]), *[None] * (len(arguments) - n - 1)
+
+    torch.library.register_autograd(f"{library}::{stages[0]}", forward_backward, setup_context=save)
+    torch.library.register_autograd(f"{library}::{stages[1]}", backward_backward, setup_context=save)
+    torch.library.register_autograd(f"{library}::{stages[2]}", no_third_derivative(op.name), setup_context=save)
+    for device in ("cpu", "cuda"):
+        torch.library.register_autocast(f"{library}::{stages[0]}", device, torch.float32)
+
+
+def save(ctx, inputs, output) -> None:
+    """Keep an operator's arguments, tensors the way autograd wants them."""
+    ctx.save_for_backward(*[value for value in inputs if isinstance(value, Tensor)])
+    ctx.others = [None if isinstance(value, Tensor) else (value,) for value in inputs]
+
+
+def restore(ctx) -> list:
+    """The arguments that ``save`` kept, in their order."""
+    tensors = iter(ctx.saved_tensors)
+    return [next(tensors) if other is None else other[0] for other in ctx.others]
+
+
+def as_tuple(value):
+    return (value,) if isinstance(value, Tensor) else tuple(value)
+
+
+def where_given(values, inputs) -> list:
+    """None in the place of every optional input that was None."""
+    return [None if given is None else value for value, given in zip(values, inputs, strict=True)]
+
+
+def no_third_derivative(name: str) -> Callable:
+    def backward(ctx, *grads):
+        raise NotImplementedError(
+            f"{name} has first and second derivatives in its kernels, no third; use backend='reference' for more."
+        )
+
+    return backward

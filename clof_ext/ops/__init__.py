@@ -1,0 +1,9 @@
+"""The ops: public functions with checks, documented; each runs on the backend that the table gives it."""
+
+from .aggregate import aggregate
+from .edge_frame import edge_frame
+from .edge_scalars import edge_scalars
+from .project import project
+from .segment import segment_mean, segment_sum
+
+__all__ = ["aggregate", "edge_frame", "edge_scalars", "project", "segment_mean", "segment_sum"]

@@ -1,0 +1,20 @@
+"""The definitions: every op as plain, twice differentiable PyTorch.
+
+The functions take what the operators take (tensors of an EdgePlan instead of an
+``edge_index``); the other backends are tested against them.
+"""
+
+from .aggregate import aggregate
+from .edge_frame import edge_frame
+from .edge_scalars import edge_scalars
+from .project import project
+from .segment import segment_gather, segment_reduce
+
+__all__ = [
+    "aggregate",
+    "edge_frame",
+    "edge_scalars",
+    "project",
+    "segment_gather",
+    "segment_reduce",
+]
