@@ -7,6 +7,7 @@ The functions take what the operators take (tensors of an EdgePlan instead of an
 from .aggregate import aggregate
 from .edge_frame import edge_frame
 from .edge_scalars import edge_scalars
+from .frame_message import frame_message
 from .project import project
 from .segment import segment_gather, segment_reduce
 
@@ -14,6 +15,7 @@ __all__ = [
     "aggregate",
     "edge_frame",
     "edge_scalars",
+    "frame_message",
     "project",
     "segment_gather",
     "segment_reduce",

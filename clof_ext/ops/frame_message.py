@@ -1,0 +1,190 @@
+"""The fused edge block of one message-passing layer."""
+
+import math
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from .. import _check
+from .._backends import implementation
+from ..graph import EdgePlan, as_plan
+from ..reference.frame_message import ACTIVATIONS, BASIS_SIZE
+
+MAX_EDGE_DEPTH = 3
+MAX_COORD_DEPTH = 2
+
+
+def frame_message(
+    h: Tensor,
+    pos: Tensor,
+    edge_index: Tensor | EdgePlan,
+    edge_attr: Tensor | None = None,
+    *,
+    edge_mlp: Sequence[Tensor],
+    coord_mlp: Sequence[Tensor],
+    att_mlp: Sequence[Tensor] = (),
+    edge_weight: Tensor | None = None,
+    basis: str = "complete",
+    mode: str = "soft",
+    activation: str = "silu",
+    tanh: bool = False,
+    clamp: float = math.inf,
+    message_reduce: str = "sum",
+    vector_reduce: str = "mean",
+    backend: str | None = None,
+) -> tuple[Tensor, Tensor]:
+    """Messages and vectors of all edges, reduced into their receivers: everything of a layer that lives on edges.
+
+    For every edge with receiver i, sender j, d = x_i - x_j and r = |d|^2 (never normalised)::
+
+        m = edge_mlp([h_i, h_j, r, edge_attr])        every Linear followed by the activation
+        m = m * sigmoid(att_mlp(m))                   where att_mlp is given
+        q = coord_mlp(m)                              the activation between its Linears; then tanh as an option
+        t = clamp(q_0 a + q_1 b + q_2 c)              per component; with the basis "radial" t = clamp(q_0 a)
+        M_i = reduce of w m,  V_i = reduce of w t     over the edges of i; w = edge_weight, else 1
+
+    (a, b, c) is the frame of the edge in the given mode (see ``edge_frame``). The mean divides by max(n_i, 1) with n_i
+    the number of edges of i, whatever their weights. Nothing of size edges x hidden is kept by the fused backends.
+
+    Weights are plain tensors, weight (out, in) then bias (out,) of each Linear in the order of application.
+
+    Args:
+        h: (N, F) node features, of the dtype of pos, or bfloat16 or float16 beside float32 positions. Under autocast
+            features and weights are cast to its dtype; positions never are.
+        pos: (N, 3) node positions in any unit of length, float32 or float64.
+        edge_index: (2, E) receivers and senders, or an EdgePlan.
+        edge_attr: (E, D) edge features in the dtype of h, or None (D = 0).
+        edge_mlp: 1 to 3 Linears, (H, 2 F + 1 + D), then (H, H), all with bias.
+        coord_mlp: 1 or 2 Linears, the last to 3 outputs (basis "complete") or 1 ("radial"), before it (H, H); the last
+            bias may be left out.
+        att_mlp: one Linear (1, H) with bias, or nothing.
+        edge_weight: (E,) weight of each edge in the sums, or a mask of zeros and ones.
+        basis: ``"complete"`` or ``"radial"``.
+        mode: frame mode, see ``edge_frame``.
+        activation: ``"silu"``, ``"relu"``, ``"leaky_relu"`` (slope 0.2), ``"softplus"``, ``"tanh"`` or ``"gelu"``.
+        tanh: bound the coefficients q by tanh.
+        clamp: bound of each component of t, above 0; the published layers use 100.
+        message_reduce: ``"sum"`` (what the published layers do) or ``"mean"``.
+        vector_reduce: ``"sum"`` or ``"mean"`` (what the published layers do).
+        backend: force one backend.
+
+    Returns:
+        M (N, H) in the dtype of h and V (N, 3) in the dtype of pos; 0 for nodes without edges. Differentiable in
+        h, pos, edge_attr, edge_weight and all weights.
+
+    Singular cases: those of ``edge_frame``; an edge with undefined axes keeps its message and counts in n_i.
+
+    Raises:
+        TypeError, ValueError: a wrong type, dtype, shape, device, index or option.
+
+    Source: Du et al., ICML 2022, section 4.3 and algorithm 1; with the basis "radial", Satorras et al., ICML 2021,
+    equations 3 to 5.
+    """
+    _check.positions(pos)
+    _check_options(basis, mode, activation, clamp, message_reduce, vector_reduce)
+    plan = as_plan(edge_index, pos.shape[0], pos.device)
+    mlps = [list(edge_mlp), list(att_mlp), list(coord_mlp)]
+    h, edge_attr, edge_weight, *mlps = _autocast(pos.device.type, h, edge_attr, edge_weight, *mlps)
+    _check_features(h, pos, edge_attr, edge_weight, plan.num_edges)
+    edge_mlp, att_mlp, coord_mlp = mlps
+    _check_edge_mlp(edge_mlp, h, edge_attr)
+    hidden = edge_mlp[0].shape[0]
+    _check_att_mlp(att_mlp, h, hidden)
+    _check_coord_mlp(coord_mlp, h, hidden, basis)
+
+    run = implementation("frame_message", pos.device, backend)
+    # What had to be cast is cast: the geometry in the op must stay as it is.
+    with torch.autocast(pos.device.type, enabled=False):
+        return run(
+            *(h, pos, edge_attr, edge_weight, edge_mlp + att_mlp + coord_mlp, plan.edges, plan.offsets),
+            *(len(edge_mlp) // 2, (len(coord_mlp) + 1) // 2, bool(att_mlp)),
+            *(basis, mode, activation, tanh, clamp, message_reduce, vector_reduce),
+        )
+
+
+def _autocast(device: str, *values):
+    """Tensors, and lists of them, in the dtype of autocast where it is on."""
+    if not torch.is_autocast_enabled(device):
+        return values
+    dtype = torch.get_autocast_dtype(device)
+
+    def cast(value):
+        if isinstance(value, list):
+            return [cast(item) for item in value]
+        # Like torch's own rules: float64 is left alone.
+        narrow = isinstance(value, Tensor) and value.is_floating_point() and value.dtype != torch.float64
+        return value.to(dtype) if narrow else value
+
+    return tuple(cast(value) for value in values)
+
+
+def _check_options(
+    basis: str, mode: str, activation: str, clamp: float, message_reduce: str, vector_reduce: str
+) -> None:
+    _check.one_of(basis, tuple(BASIS_SIZE), "basis")
+    _check.one_of(mode, _check.MODES, "mode")
+    _check.one_of(activation, tuple(ACTIVATIONS), "activation")
+    _check.one_of(message_reduce, _check.REDUCTIONS, "message_reduce")
+    _check.one_of(vector_reduce, _check.REDUCTIONS, "vector_reduce")
+    if not clamp > 0:
+        raise ValueError(f"clamp must be above 0; got {clamp!r}.")
+
+
+def _check_features(
+    h: Tensor, pos: Tensor, edge_attr: Tensor | None, edge_weight: Tensor | None, num_edges: int
+) -> None:
+    _check.features(h, pos, "h")
+    _check.shape(h, (pos.shape[0], "F"), "h")
+    for value, shape, name in ((edge_attr, (num_edges, "D"), "edge_attr"), (edge_weight, (num_edges,), "edge_weight")):
+        if value is not None:
+            _check_like(value, h, name)
+            _check.shape(value, shape, name)
+
+
+def _check_like(value: Tensor, h: Tensor, name: str) -> None:
+    _check.is_tensor(value, name)
+    if value.dtype != h.dtype:
+        raise TypeError(f"{name} must be {_check.names([h.dtype])} like h; got {_check.names([value.dtype])}.")
+    _check.same_device(value, h.device, name, "h")
+
+
+def _check_linear(tensors: list[Tensor], shape: tuple[int | str, int], h: Tensor, name: str) -> None:
+    """One Linear: a weight of the given shape and, where there is one, a bias."""
+    weight, *biases = tensors
+    _check_like(weight, h, f"{name} weight")
+    _check.shape(weight, shape, f"{name} weight")
+    for bias in biases:
+        _check_like(bias, h, f"{name} bias")
+        _check.shape(bias, weight.shape[:1], f"{name} bias")
+
+
+def _check_edge_mlp(tensors: list[Tensor], h: Tensor, edge_attr: Tensor | None) -> None:
+    if len(tensors) % 2 or not 1 <= len(tensors) // 2 <= MAX_EDGE_DEPTH:
+        raise ValueError(
+            f"edge_mlp must be the weight and bias of 1 to {MAX_EDGE_DEPTH} Linears; got {len(tensors)} tensors."
+        )
+    columns = 2 * h.shape[1] + 1 + (0 if edge_attr is None else edge_attr.shape[1])
+    _check_linear(tensors[:2], ("H", columns), h, "edge_mlp[0]")
+    hidden = tensors[0].shape[0]
+    for k in range(2, len(tensors), 2):
+        _check_linear(tensors[k : k + 2], (hidden, hidden), h, f"edge_mlp[{k // 2}]")
+
+
+def _check_att_mlp(tensors: list[Tensor], h: Tensor, hidden: int) -> None:
+    if len(tensors) not in (0, 2):
+        raise ValueError(f"att_mlp must be the weight and bias of one Linear, or nothing; got {len(tensors)} tensors.")
+    if tensors:
+        _check_linear(tensors, (1, hidden), h, "att_mlp[0]")
+
+
+def _check_coord_mlp(tensors: list[Tensor], h: Tensor, hidden: int, basis: str) -> None:
+    depth = (len(tensors) + 1) // 2
+    if not 1 <= depth <= MAX_COORD_DEPTH:
+        raise ValueError(
+            f"coord_mlp must be the weights and biases of 1 to {MAX_COORD_DEPTH} Linears, the last bias optional; "
+            f"got {len(tensors)} tensors."
+        )
+    if depth == 2:
+        _check_linear(tensors[:2], (hidden, hidden), h, "coord_mlp[0]")
+    _check_linear(tensors[2 * (depth - 1) :], (BASIS_SIZE[basis], hidden), h, f"coord_mlp[{depth - 1}]")
