@@ -1,0 +1,213 @@
+"""One message-passing layer on local frames: ClofNet's and EGNN's are two settings of it."""
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from .. import _check, ops
+from ..graph import EdgePlan, as_plan
+from ..reference.frame_message import ACTIVATIONS, BASIS_SIZE
+from .mlp import activated_mlp, coord_head, linear_tensors, mlp
+
+# Bound of each component of an edge's vector in the published layers.
+VECTOR_CLAMP = 100.0
+
+
+@dataclass(frozen=True)
+class BasisDefaults:
+    """What the published layer of a basis has where the caller names nothing else."""
+
+    mlp_depth: int
+    layer_norm: bool
+
+
+DEFAULTS = {"complete": BasisDefaults(mlp_depth=3, layer_norm=True), "radial": BasisDefaults(2, layer_norm=False)}
+
+
+@dataclass(frozen=True)
+class LayerOptions:
+    """What a layer does beside its parameters."""
+
+    basis: str
+    frame: str
+    activation: str
+    tanh: bool
+    recurrent: bool
+    coords_weight: float
+    clamp: float = VECTOR_CLAMP
+    vector_reduce: str = "mean"
+
+
+def convolve(
+    layer: nn.Module,
+    options: LayerOptions,
+    h: Tensor,
+    pos: Tensor,
+    edge_index: Tensor | EdgePlan,
+    edge_attr: Tensor | None,
+    vel: Tensor | None,
+    node_attr: Tensor | None,
+) -> tuple[Tensor, Tensor]:
+    """The update of h and pos by any module that holds the published submodules.
+
+    ``layer`` has edge_mlp, coord_mlp and node_mlp, and may have att_mlp, coord_mlp_vel (then vel is read) and
+    layer_norm.
+    """
+    message, vector = ops.frame_message(
+        *(h, pos, edge_index, edge_attr),
+        edge_mlp=linear_tensors(layer.edge_mlp),
+        att_mlp=linear_tensors(layer.att_mlp) if hasattr(layer, "att_mlp") else (),
+        coord_mlp=linear_tensors(layer.coord_mlp),
+        basis=options.basis,
+        mode=options.frame,
+        activation=options.activation,
+        tanh=options.tanh,
+        clamp=options.clamp,
+        vector_reduce=options.vector_reduce,
+    )
+    pos = pos + options.coords_weight * vector
+    if hasattr(layer, "coord_mlp_vel"):
+        pos = pos + layer.coord_mlp_vel(h) * vel
+    inputs = [h, message.to(h.dtype)] + ([] if node_attr is None else [node_attr])
+    update = layer.node_mlp(torch.cat(inputs, 1))
+    if options.recurrent:
+        update = h + update
+    if hasattr(layer, "layer_norm"):
+        update = layer.layer_norm(h + update)
+    return update, pos
+
+
+class FrameConv(nn.Module):
+    """Message passing on complete local frames, or along edges alone, with an update of features and positions.
+
+    With (a, b, c) the frame of the edge from j to i, d = x_i - x_j and n_i the number of edges of i::
+
+        m_ij = edge_mlp([h_i, h_j, |d|^2, e_ij])  (* sigmoid(att_mlp(m_ij)) with attention)
+        q_ij = coord_mlp(m_ij)  (tanh of it as an option)
+        t_ij = clamp(q_0 a + q_1 b + q_2 c, -100, 100)  (q_0 a alone with the basis "radial")
+        x_i  = x_i + coords_weight sum_j t_ij / max(n_i, 1)  (+ coord_mlp_vel(h_i) v_i with velocity)
+        u_i  = node_mlp([h_i, sum_j m_ij, node_attr_i])
+        h_i  = h_i + u_i if recurrent, else u_i;  with layer_norm LayerNorm(h_i + that)
+
+    The defaults of the basis "complete" are ClofNet's layer (published as Clof_GCL, with velocity=True), those of
+    "radial" EGNN's (E_GCL with frame="raw" where norm_diff=False; E_GCL_vel with velocity=True). Parameters have the
+    published names. Positions are used as given: frames are translation invariant only after centring, which
+    ``models.ClofNet`` does.
+
+    Args:
+        in_dim: features of a node before the layer.
+        hidden_dim: features of a message, and of a node after the layer.
+        edge_dim: features of an edge, D; may be 0.
+        basis: ``"complete"`` (SO(3)-equivariant, sees reflections) or ``"radial"`` (O(3)-equivariant).
+        velocity: add the velocity term; forward then needs vel.
+        mlp_depth: Linears in edge_mlp, 1 to 3; 3 for "complete", 2 for "radial" if not given.
+        attention: gate messages by att_mlp.
+        tanh: bound the coefficients.
+        recurrent: add h to the update.
+        layer_norm: end in a LayerNorm; True for "complete", False for "radial" if not given.
+        coords_weight: factor of the position update.
+        frame: ``"soft"``, ``"raw"`` or ``"orthonormal"``, see ``ops.edge_frame``.
+        node_attr_dim: columns of node_attr.
+        activation: see ``ops.frame_message``.
+
+    Raises:
+        ValueError: an option that does not exist, or in_dim != hidden_dim where h is added to the update.
+
+    Source: Du et al., ICML 2022, section 4.3; Satorras et al., ICML 2021, section 3.
+    """
+
+    def __init__(
+        self,
+        in_dim: int,
+        hidden_dim: int,
+        edge_dim: int,
+        *,
+        basis: str = "complete",
+        velocity: bool = False,
+        mlp_depth: int | None = None,
+        attention: bool = False,
+        tanh: bool = False,
+        recurrent: bool = True,
+        layer_norm: bool | None = None,
+        coords_weight: float = 1.0,
+        frame: str = "soft",
+        node_attr_dim: int = 0,
+        activation: str = "silu",
+    ) -> None:
+        super().__init__()
+        _check.one_of(basis, tuple(BASIS_SIZE), "basis")
+        _check.one_of(frame, _check.MODES, "frame")
+        _check.one_of(activation, tuple(ACTIVATIONS), "activation")
+        depth = DEFAULTS[basis].mlp_depth if mlp_depth is None else mlp_depth
+        _check.one_of(depth, (1, 2, 3), "mlp_depth")
+        layer_norm = DEFAULTS[basis].layer_norm if layer_norm is None else layer_norm
+        if (recurrent or layer_norm) and in_dim != hidden_dim:
+            raise ValueError(
+                f"in_dim must equal hidden_dim, {hidden_dim}, where recurrent or layer_norm adds h; got {in_dim}."
+            )
+        self.options = LayerOptions(basis, frame, activation, tanh, recurrent, coords_weight)
+        self.edge_dim, self.node_attr_dim = edge_dim, node_attr_dim
+        hidden = [hidden_dim] * depth
+        self.edge_mlp = activated_mlp([2 * in_dim + 1 + edge_dim, *hidden], activation)
+        self.node_mlp = mlp([in_dim + hidden_dim + node_attr_dim, hidden_dim, hidden_dim], activation)
+        self.coord_mlp = coord_head(hidden_dim, hidden_dim, BASIS_SIZE[basis], activation, tanh=tanh)
+        if attention:
+            self.att_mlp = nn.Sequential(nn.Linear(hidden_dim, 1), nn.Sigmoid())
+        if velocity:
+            self.coord_mlp_vel = mlp([in_dim, hidden_dim, 1], activation)
+        if layer_norm:
+            self.layer_norm = nn.LayerNorm(hidden_dim)
+
+    def forward(
+        self,
+        h: Tensor,
+        pos: Tensor,
+        edge_index: Tensor | EdgePlan,
+        edge_attr: Tensor | None = None,
+        vel: Tensor | None = None,
+        node_attr: Tensor | None = None,
+    ) -> tuple[Tensor, Tensor]:
+        """One update of features and positions.
+
+        Args:
+            h: (N, in_dim) node features.
+            pos: (N, 3) positions, float32 or float64.
+            edge_index: (2, E) receivers and senders, or an EdgePlan.
+            edge_attr: (E, edge_dim), or None if edge_dim is 0.
+            vel: (N, 3) velocities, in units of length; exactly where the layer was made with velocity=True.
+            node_attr: (N, node_attr_dim), or None if node_attr_dim is 0.
+
+        Returns:
+            h (N, hidden_dim) and pos (N, 3).
+
+        Raises:
+            TypeError, ValueError: a wrong type, dtype, shape, device or index, or an argument missing or in excess.
+        """
+        _check.positions(pos)
+        plan = as_plan(edge_index, pos.shape[0], pos.device)
+        _check_columns(edge_attr, plan.num_edges, self.edge_dim, "edge_attr")
+        _check_columns(node_attr, plan.num_nodes, self.node_attr_dim, "node_attr")
+        self._check_velocity(vel, pos)
+        return convolve(self, self.options, h, pos, plan, edge_attr, vel, node_attr)
+
+    def _check_velocity(self, vel: Tensor | None, pos: Tensor) -> None:
+        if (vel is not None) != hasattr(self, "coord_mlp_vel"):
+            wanted = "given to a layer with velocity=True" if vel is None else "None for a layer with velocity=False"
+            raise ValueError(f"vel must be {wanted}; got {'None' if vel is None else 'a tensor'}.")
+        if vel is not None:
+            _check.positions(vel, "vel")
+            _check.shape(vel, pos.shape, "vel")
+
+    def extra_repr(self) -> str:
+        return ", ".join(f"{key}={value!r}" for key, value in vars(self.options).items())
+
+
+def _check_columns(value: Tensor | None, rows: int, columns: int, name: str) -> None:
+    """A feature matrix of the size that the layer was made for; None stands for no columns."""
+    if value is None:
+        if columns:
+            raise ValueError(f"{name} must have shape ({rows}, {columns}); got None.")
+        return
+    _check.is_tensor(value, name)
+    _check.shape(value, (rows, columns), name)

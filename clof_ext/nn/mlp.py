@@ -1,0 +1,36 @@
+"""Multilayer perceptrons under the names that the published weights have: Linear at 0, 2, 4, ..."""
+
+from itertools import pairwise
+
+from torch import Tensor, nn
+
+from .activation import MODULES
+
+# Gain of the last Linear of the coordinate heads: positions start almost unmoved.
+COORD_GAIN = 0.001
+
+
+def mlp(sizes: list[int], activation: str, *, end: nn.Module | None = None) -> nn.Sequential:
+    """Linear layers of the given sizes, the activation between them and ``end`` after the last."""
+    layers: list[nn.Module] = []
+    for n_in, n_out in pairwise(sizes):
+        layers += [nn.Linear(n_in, n_out), MODULES[activation]()]
+    return nn.Sequential(*layers[:-1], *([] if end is None else [end]))
+
+
+def activated_mlp(sizes: list[int], activation: str) -> nn.Sequential:
+    """Linear layers of the given sizes, each followed by the activation."""
+    return mlp(sizes, activation, end=MODULES[activation]())
+
+
+def coord_head(n_in: int, hidden_dim: int, n_out: int, activation: str, *, tanh: bool) -> nn.Sequential:
+    """Linear, activation, a Linear without bias that starts small, and tanh as an option."""
+    last = nn.Linear(hidden_dim, n_out, bias=False)
+    nn.init.xavier_uniform_(last.weight, gain=COORD_GAIN)
+    return nn.Sequential(nn.Linear(n_in, hidden_dim), MODULES[activation](), last, *([nn.Tanh()] if tanh else []))
+
+
+def linear_tensors(sequence: nn.Sequential) -> list[Tensor]:
+    """Weight and, where there is one, bias of every Linear, in order."""
+    linears = [module for module in sequence if isinstance(module, nn.Linear)]
+    return [tensor for linear in linears for tensor in (linear.weight, linear.bias) if tensor is not None]
