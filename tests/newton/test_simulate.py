@@ -1,0 +1,206 @@
+"""The simulated trajectories: the published ones, the laws of physics, and the same bits from every implementation."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+import clof_ext
+from clof_ext import _backends
+from clof_ext.newton import LAWS, initial_systems, simulate
+from clof_ext.newton.reference import total_force
+from clof_ext.newton.systems import FORCE_LIMIT, TIME_STEP
+
+ROOT = Path(__file__).parents[2]
+GOLDEN_FOLDERS = (ROOT.parent / "shared" / "golden", ROOT / "tests" / "golden")
+GOLDEN = ("charged5", "charged20", "gravity5", "gravity20", "lorentz5", "lorentz20")
+TOLERANCE = 2e-11
+# Frame, for each of the seeds 1 to 4, at which rounding has grown to 1e-9 in the chaotic systems of lorentz20.
+CHAOS = {"lorentz20": (18, 29, 38, 49)}
+CHAOS_TOLERANCE = 1e-9
+# Seeds of 5 charged particles that never come nearer to each other than 0.8: no force is clipped.
+CALM_SEEDS = (14, 15, 24, 30, 39)
+
+compiled = pytest.param(
+    "cpu", marks=pytest.mark.skipif(_backends.binary() is None, reason="the compiled extension is missing")
+)
+backends = pytest.mark.parametrize("backend", ["reference", compiled])
+
+
+def golden(name):
+    folder = next(folder for folder in GOLDEN_FOLDERS if folder.exists())
+    with np.load(folder / f"sim_{name}.npz") as arrays:
+        meta = json.loads(arrays["meta"].tobytes())
+        loc, vel = (torch.from_numpy(arrays[key]).transpose(2, 3) for key in ("loc", "vel"))
+        return meta, loc, vel, torch.from_numpy(arrays["charges"])[..., 0]
+
+
+@backends
+@pytest.mark.parametrize("name", GOLDEN)
+def test_published_trajectories(name, backend):
+    meta, loc, vel, charges = golden(name)
+    options = {"n_steps": meta["T"], "sample_every": meta["sample_freq"], "backend": backend}
+    ours = simulate(meta["simulation"], meta["n"], meta["seeds"], **options)
+    assert ours[0].shape == loc.shape and ours[0].dtype == torch.float64
+    assert torch.equal(ours[2], charges)
+    tolerance = CHAOS_TOLERANCE if name in CHAOS else TOLERANCE
+    for system, end in enumerate(CHAOS.get(name, (49, 49, 49, 49))):
+        torch.testing.assert_close(ours[0][system, :end], loc[system, :end], rtol=0, atol=tolerance)
+        # A velocity is a force of up to 100 away from the position that causes it.
+        torch.testing.assert_close(ours[1][system, :end], vel[system, :end], rtol=0, atol=10 * tolerance)
+
+
+@pytest.mark.skipif(_backends.binary() is None, reason="the compiled extension is missing")
+@pytest.mark.parametrize("instruction_set", _backends.binary().instruction_sets() if _backends.binary() else [])
+@pytest.mark.parametrize("n_systems", [1, 7, 9])
+@pytest.mark.parametrize("kind", LAWS)
+def test_every_instruction_set_gives_the_bits_of_the_reference(kind, n_systems, instruction_set):
+    def run(backend):
+        return simulate(kind, 6, range(n_systems), n_steps=1000, sample_every=90, backend=backend)
+
+    binary = _backends.binary()
+    binary.select_instruction_set(instruction_set)
+    try:
+        ours = run("cpu")
+    finally:
+        binary.select_instruction_set(binary.instruction_sets()[-1])
+    for tensor, expected in zip(ours, run("reference"), strict=True):
+        assert torch.equal(tensor, expected)
+
+
+@backends
+def test_a_system_depends_on_its_seed_alone(backend):
+    def run(seeds):
+        return simulate("gravity", 5, seeds, n_steps=300, sample_every=100, backend=backend)
+
+    many = run([*range(300), 5])
+    for tensor, alone in zip(many, run([5]), strict=True):
+        assert torch.equal(tensor[5], alone[0]) and torch.equal(tensor[300], alone[0])
+        assert tensor[6:7].ne(alone).any()
+
+
+def test_initial_states_are_those_of_the_global_legacy_generator():
+    systems = initial_systems("charged", 7, [3, 11])
+    np.random.seed(11)
+    charges = np.random.choice([-1.0, 1.0], size=(7, 1), p=[0.5, 0.5])
+    pos = np.random.randn(3, 7) * (7 / 5) ** (1 / 3)
+    vel = np.random.randn(3, 7)
+    assert np.array_equal(systems.charges[1], charges[:, 0])
+    assert np.array_equal(systems.pos[1], pos.T)
+    np.testing.assert_allclose(systems.vel[1], vel.T / np.linalg.norm(vel.T, axis=1, keepdims=True) / 2, rtol=1e-14)
+
+
+def test_springs_are_symmetric_and_join_about_half_of_the_pairs():
+    springs = initial_systems("springs", 10, range(50)).coupling
+    assert set(np.unique(springs)) == {-0.1, 0.0}
+    assert np.array_equal(springs, springs.transpose(0, 2, 1))
+    assert not springs.diagonal(axis1=1, axis2=2).any()
+    # 2250 pairs: three standard deviations are 0.03.
+    assert abs((springs != 0).sum() / (50 * 90) - 0.5) < 0.03
+
+
+@backends
+@pytest.mark.parametrize("kind", ["charged", "springs"])
+def test_momentum_is_conserved(kind, backend):
+    _, vel, _ = simulate(kind, 5, CALM_SEEDS, backend=backend)
+    momentum = vel.sum(2)
+    torch.testing.assert_close(momentum, momentum[:, :1].expand_as(momentum), rtol=0, atol=1e-12)
+    assert vel.sub(vel[:, :1]).abs().max() > 0.1
+
+
+@backends
+def test_gravity_accelerates_the_centre_of_mass(backend):
+    _, vel, _ = simulate("gravity", 5, [1], n_steps=1001, sample_every=500, backend=backend)
+    change = (vel[0, 1] - vel[0, 0]).mean(0)
+    torch.testing.assert_close(change, torch.tensor([0, 0, 0.5 * 0.098], dtype=torch.float64), rtol=0, atol=1e-12)
+
+
+@backends
+def test_a_magnetic_field_turns_the_velocity_of_a_lone_charge(backend):
+    _, vel, charges = simulate("lorentz", 1, [4], n_steps=5000, sample_every=100, backend=backend)
+    axis = torch.ones(3, dtype=torch.float64) / 3**0.5
+    along = vel[0, :, 0] @ axis
+    across = vel[0, :, 0] - along[:, None] * axis
+    torch.testing.assert_close(along, along[:1].expand_as(along), rtol=0, atol=1e-12)
+    # An explicit step lengthens what it turns by (1 + (B dt)^2)^(1/2).
+    torch.testing.assert_close(across.norm(dim=1), across[0].norm().expand(49), rtol=2e-3, atol=0)
+    # 100 steps turn by -q |B| 0.1, right-handed about B.
+    angle = torch.atan2(torch.linalg.cross(across[0], across[1]) @ axis, across[0] @ across[1])
+    torch.testing.assert_close(angle, -charges[0, 0] * 0.75**0.5 * 0.1, rtol=1e-4, atol=0)
+
+
+def potential(loc, charges):
+    i, j = torch.triu_indices(loc.shape[2], loc.shape[2], 1)
+    distance = ((loc[:, :, i] - loc[:, :, j]).square().sum(-1) + 1e-6).sqrt()
+    return (charges[:, None, i] * charges[:, None, j] / distance).sum(-1)
+
+
+@backends
+def test_energy_is_kept_without_close_encounters(backend):
+    loc, vel, charges = simulate("charged", 5, CALM_SEEDS, backend=backend)
+    kinetic = 0.5 * vel.square().sum((-1, -2))
+    energy = kinetic + potential(loc, charges)
+    assert (energy - energy[:, :1]).abs().max() < 2e-3
+    assert (kinetic.amax(1) - kinetic.amin(1) > 0.8).all()
+
+
+@backends
+def test_forces_are_clipped(backend):
+    # Encounters of 20 particles: every one of the published systems reaches the limit.
+    _, vel, _ = simulate("charged", 20, [1], sample_every=1, backend=backend)
+    acceleration = vel[0].diff(dim=0) / TIME_STEP
+    assert acceleration.abs().max().item() == pytest.approx(FORCE_LIMIT, rel=1e-9)
+
+
+def test_coincident_particles_feel_no_force():
+    pos = np.ones((3, 2, 1))
+    coupling = np.array([[0.0, 1.0], [1.0, 0.0]])[..., None]
+    force = total_force(LAWS["charged"], pos, np.zeros_like(pos), np.ones((2, 1)), coupling)
+    assert np.array_equal(force, np.zeros((3, 2, 1)))
+
+
+@pytest.mark.parametrize("n_steps, frames", [(101, 1), (200, 1), (201, 2)])
+def test_number_of_frames(n_steps, frames):
+    loc, vel, charges = simulate("springs", 3, [0, 1], n_steps=n_steps, backend="reference")
+    assert loc.shape == vel.shape == (2, frames, 3, 3)
+    assert charges.shape == (2, 3) and not charges.any()
+
+
+def test_the_forced_backend_runs(monkeypatch):
+    def refuse():
+        raise AssertionError("the compiled module was asked for")
+
+    monkeypatch.setattr(_backends, "binary", refuse)
+    with clof_ext.backend("reference"):
+        simulate("charged", 2, [0], n_steps=2, sample_every=1)
+
+
+def test_a_missing_binary_means_the_reference(monkeypatch):
+    monkeypatch.setattr(_backends, "binary", lambda: None)
+    simulate("charged", 2, [0], n_steps=2, sample_every=1)
+    with pytest.raises(RuntimeError, match="'cpu' cannot run simulate here: the compiled extension is missing"):
+        simulate("charged", 2, [0], n_steps=2, sample_every=1, backend="cpu")
+
+
+WRONG = [
+    ({"kind": "strings"}, ValueError, "kind must be one of 'charged', 'gravity', 'lorentz', 'springs'; got 'strings'."),
+    ({"n_particles": 0}, ValueError, "n_particles must be at least 1; got 0."),
+    ({"n_particles": 5.0}, TypeError, "n_particles must be an integer; got float."),
+    ({"seeds": []}, ValueError, "seeds must hold at least one seed; got none."),
+    ({"seeds": [0, -1]}, ValueError, r"seeds\[1\] must be at least 0; got -1."),
+    ({"seeds": [2**32]}, ValueError, r"seeds\[0\] must be below 2\*\*32; got 4294967296."),
+    ({"seeds": [0.5]}, TypeError, r"seeds\[0\] must be an integer; got float."),
+    ({"sample_every": 0}, ValueError, "sample_every must be at least 1; got 0."),
+    ({"n_steps": 100}, ValueError, "n_steps must be at least 101; got 100."),
+    ({"n_steps": True}, TypeError, "n_steps must be an integer; got bool."),
+    ({"backend": "gpu"}, ValueError, "backend must be one of .*; got 'gpu'."),
+    ({"backend": "triton"}, RuntimeError, "backend 'triton' cannot run simulate: it runs on the CPU"),
+]
+
+
+@pytest.mark.parametrize("change, error, sentence", WRONG)
+def test_wrong_arguments_are_named(change, error, sentence):
+    with pytest.raises(error, match=sentence):
+        simulate(**{"kind": "charged", "n_particles": 5, "seeds": [0]} | change)
