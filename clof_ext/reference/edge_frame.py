@@ -3,8 +3,8 @@
 import torch
 from torch import Tensor
 
-# Two positions count as parallel where |x_i x x_j| is below this many roundings of
-# |x_i| |x_j|: under it the direction of the cross product is noise.
+# Two positions count as parallel, |x_i x x_j| as 0, where it is below this many roundings of |x_i| |x_j|: the
+# direction of the cross product is noise there, and so would second derivatives be.
 PARALLEL_ROUNDINGS = 4.0
 
 
@@ -22,14 +22,13 @@ def cross(u: Tensor, v: Tensor) -> Tensor:
 
 
 def axis(vector: Tensor, threshold_squared: Tensor | float, mode: str) -> Tensor:
-    """The vector scaled as the frame mode says; ``orthonormal`` axes are 0 up to the threshold."""
+    """The vector scaled as the frame mode says, with a norm of 0 up to the threshold."""
     if mode == "raw":
         return vector
     squared = vector.square().sum(-1, keepdim=True)
-    if mode == "soft":
-        return vector / (safe_norm(squared) + 1)
     defined = squared > threshold_squared
-    return vector * (torch.where(defined, squared, 1.0).rsqrt() * defined)
+    norm = torch.where(defined, squared, 1.0).sqrt()
+    return vector / (norm * defined + 1) if mode == "soft" else vector / norm * defined
 
 
 def frame_of(x_i: Tensor, x_j: Tensor, mode: str) -> Tensor:

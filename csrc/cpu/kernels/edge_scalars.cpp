@@ -1,0 +1,29 @@
+#include "../../functor/edge_scalars.h"
+
+#include "kernels_of_isa.h"
+#include "loops.h"
+
+namespace clof {
+namespace CLOF_ISA {
+
+template <class T, bool Second> void map(const EdgeScalarsArguments& a, int64_t begin, int64_t end) {
+  run_range<T>(EdgeScalarsMap<T, Second>{a}, begin, end, 0);
+}
+template <class T, bool Second> void sum(const EdgeScalarsArguments& a, Place role, int64_t begin, int64_t end) {
+  run_nodes<T>(EdgeScalarsSum<T, Second>{a, role}, a.graph, role, begin, end, 0);
+}
+
+void edge_scalars_map(const EdgeScalarsArguments& a, bool second, int64_t begin, int64_t end) {
+  const bool wide = a.dtype == Storage::float64;
+  if (wide) return second ? map<double, true>(a, begin, end) : map<double, false>(a, begin, end);
+  return second ? map<float, true>(a, begin, end) : map<float, false>(a, begin, end);
+}
+
+void edge_scalars_sum(const EdgeScalarsArguments& a, bool second, Place role, int64_t begin, int64_t end) {
+  const bool wide = a.dtype == Storage::float64;
+  if (wide) return second ? sum<double, true>(a, role, begin, end) : sum<double, false>(a, role, begin, end);
+  return second ? sum<float, true>(a, role, begin, end) : sum<float, false>(a, role, begin, end);
+}
+
+}  // namespace CLOF_ISA
+}  // namespace clof

@@ -1,0 +1,34 @@
+// The kernels of one instruction set. Each takes a range of edges, nodes, segments or rows and runs on one thread.
+#pragma once
+
+#include "../../functor/arguments.h"
+
+namespace clof {
+
+struct Kernels {
+  const char* instruction_set;
+  void (*edge_frame_map)(const EdgeFrameArguments&, bool second, int64_t begin, int64_t end);
+  void (*edge_frame_sum)(const EdgeFrameArguments&, bool second, Place role, int64_t begin, int64_t end);
+  void (*edge_scalars_map)(const EdgeScalarsArguments&, bool second, int64_t begin, int64_t end);
+  void (*edge_scalars_sum)(const EdgeScalarsArguments&, bool second, Place role, int64_t begin, int64_t end);
+  void (*tensor_form_map)(const TensorFormArguments&, bool second, int64_t begin, int64_t end);
+  void (*tensor_form_sum)(const TensorFormArguments&, bool second, Place role, int64_t begin, int64_t end);
+  void (*segment_reduce)(const SegmentArguments&, int64_t begin, int64_t end);
+  void (*segment_gather)(const SegmentArguments&, int64_t begin, int64_t end);
+};
+
+// The build compiles csrc/cpu/kernels for each of these and defines CLOF_HAS_... for those that it did.
+namespace scalar {
+const Kernels& kernels();
+}
+namespace baseline {
+const Kernels& kernels();
+}
+namespace avx2 {
+const Kernels& kernels();
+}
+namespace avx512 {
+const Kernels& kernels();
+}
+
+}  // namespace clof

@@ -1,0 +1,20 @@
+// The kernels of the instruction set that this file is compiled for.
+#pragma once
+
+#include "kernels.h"
+#include "../../math/portable.h"
+
+namespace clof {
+namespace CLOF_ISA {
+
+void edge_frame_map(const EdgeFrameArguments&, bool second, int64_t begin, int64_t end);
+void edge_frame_sum(const EdgeFrameArguments&, bool second, Place role, int64_t begin, int64_t end);
+void edge_scalars_map(const EdgeScalarsArguments&, bool second, int64_t begin, int64_t end);
+void edge_scalars_sum(const EdgeScalarsArguments&, bool second, Place role, int64_t begin, int64_t end);
+void tensor_form_map(const TensorFormArguments&, bool second, int64_t begin, int64_t end);
+void tensor_form_sum(const TensorFormArguments&, bool second, Place role, int64_t begin, int64_t end);
+void segment_reduce(const SegmentArguments&, int64_t begin, int64_t end);
+void segment_gather(const SegmentArguments&, int64_t begin, int64_t end);
+
+}  // namespace CLOF_ISA
+}  // namespace clof

@@ -1,0 +1,34 @@
+// The loops that run a functor over edges, a register full at a time.
+#pragma once
+
+#include "../../functor/arguments.h"
+#include "../pack_memory.h"
+
+namespace clof {
+inline namespace CLOF_ISA {
+
+// The `scalar` build runs one edge at a time, as a GPU thread does: what the CUDA kernels execute is tested that way.
+#ifdef CLOF_SCALAR
+template <class T> using Register = T;
+#else
+template <class T> using Register = Pack<T>;
+#endif
+
+template <class T, class Functor>
+void run_range(const Functor& functor, int64_t begin, int64_t end, int64_t channels) {
+  using S = Register<T>;
+  for (int64_t first = begin; first < end; first += lanes_of<S>) {
+    const int64_t left = end - first;
+    functor.template operator()<S>(first, left < lanes_of<S> ? int(left) : lanes_of<S>, 0, channels);
+  }
+}
+
+// The positions, in the plan's order by role, of the edges of nodes [begin, end).
+template <class T, class Functor>
+void run_nodes(const Functor& functor, const Graph& graph, Place role, int64_t begin, int64_t end, int64_t channels) {
+  const int32_t* start = role == Place::receiver ? graph.receiver_start : graph.sender_start;
+  run_range<T>(functor, start[begin], start[end], channels);
+}
+
+}  // namespace CLOF_ISA
+}  // namespace clof

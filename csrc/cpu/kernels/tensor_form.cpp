@@ -1,0 +1,48 @@
+#include "../../functor/tensor_form.h"
+
+#include "kernels_of_isa.h"
+#include "loops.h"
+
+namespace clof {
+namespace CLOF_ISA {
+
+template <class T, class U, int R, bool Second>
+void run(const TensorFormArguments& a, Place role, int64_t begin, int64_t end) {
+  const TensorFormLoads<T, U, R, Second> in{a};
+  if (role == Place::edge) return run_range<T>(TensorFormMap<T, U, R, Second>{in}, begin, end, a.channels);
+  return run_nodes<T>(TensorFormSum<T, U, R, Second>{in, role}, a.graph, role, begin, end, a.channels);
+}
+
+template <class T, class U, bool Second>
+void of_order(const TensorFormArguments& a, Place role, int64_t begin, int64_t end) {
+  switch (a.order) {
+    case 0: return run<T, U, 0, Second>(a, role, begin, end);
+    case 1: return run<T, U, 1, Second>(a, role, begin, end);
+    case 2: return run<T, U, 2, Second>(a, role, begin, end);
+    default: return run<T, U, 3, Second>(a, role, begin, end);
+  }
+}
+
+// Second derivatives of half-precision features are computed on float32 copies: csrc/ops/tensor_form.cpp.
+void dispatch(const TensorFormArguments& a, bool second, Place role, int64_t begin, int64_t end) {
+  if (a.storage == Storage::float64) {
+    return second ? of_order<double, double, true>(a, role, begin, end) : of_order<double, double, false>(a, role, begin, end);
+  }
+  if (second) return of_order<float, float, true>(a, role, begin, end);
+  switch (a.storage) {
+    case Storage::bfloat16: return of_order<float, BFloat16, false>(a, role, begin, end);
+    case Storage::float16: return of_order<float, Half, false>(a, role, begin, end);
+    default: return of_order<float, float, false>(a, role, begin, end);
+  }
+}
+
+void tensor_form_map(const TensorFormArguments& a, bool second, int64_t begin, int64_t end) {
+  dispatch(a, second, Place::edge, begin, end);
+}
+
+void tensor_form_sum(const TensorFormArguments& a, bool second, Place role, int64_t begin, int64_t end) {
+  dispatch(a, second, role, begin, end);
+}
+
+}  // namespace CLOF_ISA
+}  // namespace clof

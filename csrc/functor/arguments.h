@@ -1,0 +1,84 @@
+// What a kernel is called with: plain pointers and sizes, the same for every backend. A pointer that a stage does not
+// use is null. `..._tangent` are the directions of a second derivative; where one is null the direction is 0.
+#pragma once
+
+#include <cstdint>
+
+#include "../math/edge_frame.h"
+#include "../math/storage.h"
+
+namespace clof {
+
+// Where a quantity lives: on each edge's receiver, on its sender, or on the edge itself.
+enum class Place : int { receiver, sender, edge };
+
+// The tensors `edges` (4, E) and `offsets` (3, N + 1) of an EdgePlan.
+struct Graph {
+  const int32_t* receiver;
+  const int32_t* sender;
+  const int32_t* by_receiver;
+  const int32_t* by_sender;
+  const int32_t* receiver_start;
+  const int32_t* sender_start;
+  int64_t num_nodes;
+  int64_t num_edges;
+};
+
+struct EdgeFrameArguments {
+  Graph graph;
+  FrameMode mode;
+  Storage dtype;
+  const void* pos;          // (N, 3)
+  const void* pos_tangent;  // (N, 3)
+  const void* grad_frame;   // (E, 3, 3)
+  void* frame;              // (E, 3, 3), result on edges
+  void* grad_pos;           // (N, 3), result on nodes, summed into
+};
+
+struct EdgeScalarsArguments {
+  Graph graph;
+  FrameMode mode;
+  Storage dtype;
+  const void* pos;           // (N, 3)
+  const void* vel;           // (N, 3)
+  const void* pos_tangent;   // (N, 3)
+  const void* vel_tangent;   // (N, 3)
+  const void* grad_scalars;  // (E, 8 or 14)
+  void* scalars;             // (E, 8 or 14), result on edges
+  void* grad_pos;            // (N, 3), result on nodes, summed into
+  void* grad_vel;            // (N, 3), result on nodes, summed into
+};
+
+// The form B(s, T, F(x)) of csrc/math/tensor_form.h with K channels: project, aggregate and their derivatives.
+struct TensorFormArguments {
+  Graph graph;
+  FrameMode mode;
+  int order;
+  Storage dtype;    // of positions and sums
+  Storage storage;  // of s and T
+  Place place;      // of T
+  bool mean;        // T counts 1 / max(degree, 1) of its receiver
+  int64_t channels;
+  const void* s;             // (E, K, 3^order)
+  const void* s_tangent;
+  const void* t;             // (N or E, K, 3, ..., 3)
+  const void* t_tangent;
+  const void* pos;           // (N, 3)
+  const void* pos_tangent;
+  void* grad_s;              // (E, K, 3^order) in storage type
+  void* grad_t;              // on edges in storage type; on nodes in the type of sums, summed into
+  void* grad_pos;            // (N, 3), summed into
+};
+
+struct SegmentArguments {
+  Storage storage;
+  bool mean;
+  int64_t segments, rows, width;
+  const int32_t* index;  // (rows,) segment of each row
+  const int32_t* perm;   // (rows,) row numbers sorted by segment
+  const int32_t* start;  // (segments + 1,) where a segment starts in perm
+  const void* from;      // reduce: (rows, width); gather: (segments, width)
+  void* to;              // reduce: (segments, width); gather: (rows, width)
+};
+
+}  // namespace clof

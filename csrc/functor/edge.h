@@ -1,0 +1,76 @@
+// What the functors over edges share: the two ends of an edge, values with and without a tangent.
+#pragma once
+
+#include <type_traits>
+
+#include "arguments.h"
+#include "lanes.h"
+
+namespace clof {
+inline namespace CLOF_ISA {
+
+// The scalar that a functor computes with: dual numbers for second derivatives.
+template <class S, bool Second> using Number = std::conditional_t<Second, Dual<S>, S>;
+
+// What a functor writes: the value, or of a dual number the derivative.
+template <class S> CLOF_HD S result(S x) { return x; }
+template <class S> CLOF_HD S result(Dual<S> x) { return x.tangent; }
+template <class V> CLOF_HD auto result(Vec3<V> v) -> Vec3<decltype(result(v.x))> {
+  return {result(v.x), result(v.y), result(v.z)};
+}
+
+// A number that does not depend on the inputs.
+template <class V, class S> CLOF_HD V constant(S x) {
+  if constexpr (std::is_same_v<V, S>) return x;
+  else return V(x, S(underlying_t<S>(0)));
+}
+
+// One number of each row with its tangent, where V has one.
+template <class V, class S, class U>
+CLOF_HD V load_value(const void* value, const void* tangent, const Rows<S>& rows, int64_t stride, int64_t column) {
+  const S x = load<S>(static_cast<const U*>(value), rows, stride, column);
+  if constexpr (std::is_same_v<V, S>) {
+    return x;
+  } else {
+    if (tangent == nullptr) return constant<V>(x);
+    return V(x, load<S>(static_cast<const U*>(tangent), rows, stride, column));
+  }
+}
+
+template <class V, class S, class U>
+CLOF_HD Vec3<V> load_vec3(const void* value, const void* tangent, const Rows<S>& rows, int64_t stride, int64_t column) {
+  return {load_value<V, S, U>(value, tangent, rows, stride, column),
+          load_value<V, S, U>(value, tangent, rows, stride, column + 1),
+          load_value<V, S, U>(value, tangent, rows, stride, column + 2)};
+}
+
+// A matrix of each row; cotangents have no tangent of their own.
+template <class V, class S, class U> CLOF_HD Mat3<V> load_mat3(const void* value, const Rows<S>& rows) {
+  return {load_vec3<V, S, U>(value, nullptr, rows, 9, 0), load_vec3<V, S, U>(value, nullptr, rows, 9, 3),
+          load_vec3<V, S, U>(value, nullptr, rows, 9, 6)};
+}
+
+// Vectors of an edge's two nodes.
+template <class V, class S, class U>
+CLOF_HD Ends<V> load_ends(const Graph& graph, const Rows<S>& edge, const void* value, const void* tangent) {
+  return {load_vec3<V, S, U>(value, tangent, lookup(graph.receiver, edge), 3, 0),
+          load_vec3<V, S, U>(value, tangent, lookup(graph.sender, edge), 3, 0)};
+}
+
+// Edge numbers at the positions first, first + 1, ... of the order by receiver or by sender.
+template <class S> CLOF_HD Rows<S> edges_by(const Graph& graph, Place role, int64_t first, int count, S) {
+  return lookup(role == Place::receiver ? graph.by_receiver : graph.by_sender, consecutive<S>(first, count));
+}
+
+template <class S> CLOF_HD Rows<S> node_of(const Graph& graph, Place role, const Rows<S>& edge) {
+  return lookup(role == Place::receiver ? graph.receiver : graph.sender, edge);
+}
+
+// Writes C numbers to each of the rows first, first + 1, ... of a dense (rows, C) array.
+template <class S, class U, int C> CLOF_HD void store_row(U* base, int64_t first, int count, const S (&values)[C]) {
+  const Rows<S> rows = consecutive<S>(first, count);
+  for (int column = 0; column < C; ++column) store(base, rows, count, C, column, values[column]);
+}
+
+}  // namespace CLOF_ISA
+}  // namespace clof

@@ -1,0 +1,80 @@
+// Every operator's schema, and the Python module, which holds what is no operator.
+//
+// N nodes, E edges, K channels, r order. pos (N, 3), vel (N, 3), edges (4, E) and offsets (3, N + 1) of an EdgePlan;
+// tensor (N or E, K, 3, ..., 3), scalars (E, K, 3^r). See clof_ext/_register.py for the pattern of the three stages.
+#include <pybind11/pybind11.h>
+#include <pybind11/stl.h>
+#include <torch/csrc/stable/library.h>
+
+#include "cpu/dispatch.h"
+
+STABLE_TORCH_LIBRARY(clof_ext, library) {
+  library.def("prepare_graph(Tensor edge_index, SymInt num_nodes, str name) -> (Tensor edges, Tensor offsets)");
+
+  library.def("edge_frame(Tensor pos, Tensor edges, Tensor offsets, str mode) -> Tensor");
+  library.def("edge_frame_backward(Tensor grad_frame, Tensor pos, Tensor edges, Tensor offsets, str mode) -> Tensor");
+  library.def(
+      "edge_frame_double_backward(Tensor grad_grad_pos, Tensor grad_frame, Tensor pos, Tensor edges, Tensor offsets, "
+      "str mode) -> (Tensor grad_grad_frame, Tensor grad_pos)");
+
+  library.def("edge_scalars(Tensor pos, Tensor? vel, Tensor edges, Tensor offsets, str mode) -> Tensor");
+  library.def(
+      "edge_scalars_backward(Tensor grad_scalars, Tensor pos, Tensor? vel, Tensor edges, Tensor offsets, str mode) "
+      "-> (Tensor grad_pos, Tensor grad_vel)");
+  library.def(
+      "edge_scalars_double_backward(Tensor grad_grad_pos, Tensor? grad_grad_vel, Tensor grad_scalars, Tensor pos, "
+      "Tensor? vel, Tensor edges, Tensor offsets, str mode) "
+      "-> (Tensor grad_grad_scalars, Tensor grad_pos, Tensor grad_vel)");
+
+  library.def(
+      "project(Tensor tensor, Tensor pos, Tensor edges, Tensor offsets, int order, str source, str mode) -> Tensor");
+  library.def(
+      "project_backward(Tensor grad_scalars, Tensor tensor, Tensor pos, Tensor edges, Tensor offsets, int order, "
+      "str source, str mode) -> (Tensor grad_tensor, Tensor grad_pos)");
+  library.def(
+      "project_double_backward(Tensor grad_grad_tensor, Tensor grad_grad_pos, Tensor grad_scalars, Tensor tensor, "
+      "Tensor pos, Tensor edges, Tensor offsets, int order, str source, str mode) "
+      "-> (Tensor grad_grad_scalars, Tensor grad_tensor, Tensor grad_pos)");
+
+  library.def(
+      "aggregate(Tensor scalars, Tensor pos, Tensor edges, Tensor offsets, int order, str reduce, str mode) -> Tensor");
+  library.def(
+      "aggregate_backward(Tensor grad_tensor, Tensor scalars, Tensor pos, Tensor edges, Tensor offsets, int order, "
+      "str reduce, str mode) -> (Tensor grad_scalars, Tensor grad_pos)");
+  library.def(
+      "aggregate_double_backward(Tensor grad_grad_scalars, Tensor grad_grad_pos, Tensor grad_tensor, Tensor scalars, "
+      "Tensor pos, Tensor edges, Tensor offsets, int order, str reduce, str mode) "
+      "-> (Tensor grad_grad_tensor, Tensor grad_scalars, Tensor grad_pos)");
+
+  library.def("segment_reduce(Tensor values, Tensor index, Tensor perm, Tensor offsets, str reduce) -> Tensor");
+  library.def("segment_gather(Tensor grad, Tensor index, Tensor perm, Tensor offsets, str reduce) -> Tensor");
+}
+
+namespace {
+
+// How this binary was built, for show_config().
+pybind11::dict build_info() {
+  pybind11::dict info;
+  info["compiler"] = CLOF_COMPILER;
+#ifdef CLOF_CUDA
+  info["cuda"] = CLOF_CUDA_VERSION;
+  info["cuda_architectures"] = CLOF_CUDA_ARCHITECTURES;
+#else
+  info["cuda"] = pybind11::none();
+  info["cuda_architectures"] = pybind11::none();
+#endif
+  info["torch_target"] = CLOF_TORCH_TARGET;
+  return info;
+}
+
+}  // namespace
+
+PYBIND11_MODULE(_C, module) {
+  module.def("build_info", &build_info, "How this binary was built.");
+  module.def("instruction_sets", &clof::cpu::available, "Instruction sets built in that this processor runs.");
+  module.def(
+      "instruction_set", [] { return std::string(clof::cpu::kernels().instruction_set); },
+      "The instruction set in use.");
+  module.def("select_instruction_set", &clof::cpu::select, pybind11::arg("name"),
+             "Use another instruction set, for tests and measurements; False if it is not available.");
+}

@@ -1,0 +1,60 @@
+#include "host.h"
+
+namespace clof {
+
+FrameMode frame_mode(const std::string& mode) {
+  if (mode == "soft") return FrameMode::soft;
+  if (mode == "raw") return FrameMode::raw;
+  if (mode == "orthonormal") return FrameMode::orthonormal;
+  check::not_one_of(mode, "'soft', 'raw', 'orthonormal'", "mode");
+}
+
+Storage storage_of(const Tensor& tensor, const char* name) {
+  switch (tensor.scalar_type()) {
+    case ScalarType::Float: return Storage::float32;
+    case ScalarType::Double: return Storage::float64;
+    case ScalarType::BFloat16: return Storage::bfloat16;
+    case ScalarType::Half: return Storage::float16;
+    default: check::wrong_dtype(tensor, "float32, float64, bfloat16 or float16", name);
+  }
+}
+
+Tensor checked_positions(const Tensor& pos, const char* name) {
+  check::shape(pos, {check::any, 3}, name);
+  if (pos.scalar_type() != ScalarType::Float && pos.scalar_type() != ScalarType::Double) {
+    check::wrong_dtype(pos, "float32 or float64", name);
+  }
+  return dense(pos);
+}
+
+Tensor checked_like(const Tensor& tensor, const Tensor& like, const char* name, const char* other) {
+  check::same_shape(tensor, like, name, other);
+  check::dtype(tensor, like.scalar_type(), name);
+  check::same_device(tensor, like, name, other);
+  return dense(tensor);
+}
+
+Tensor checked_shape(const Tensor& tensor, const Tensor& like, std::initializer_list<int64_t> sizes, const char* name,
+                     const char* other) {
+  check::shape(tensor, sizes, name);
+  check::dtype(tensor, like.scalar_type(), name);
+  check::same_device(tensor, like, name, other);
+  return dense(tensor);
+}
+
+Plan::Plan(const Tensor& edges_, const Tensor& offsets_, const Tensor& pos) {
+  check::shape(edges_, {4, check::any}, "edges");
+  check::shape(offsets_, {3, pos.size(0) + 1}, "offsets");
+  check::dtype(edges_, ScalarType::Int, "edges");
+  check::dtype(offsets_, ScalarType::Int, "offsets");
+  check::same_device(edges_, pos, "edges", "pos");
+  check::same_device(offsets_, pos, "offsets", "pos");
+  edges = dense(edges_);
+  offsets = dense(offsets_);
+  const int64_t num_edges = edges.size(1), num_nodes = pos.size(0);
+  const auto* e = static_cast<const int32_t*>(data(edges));
+  const auto* o = static_cast<const int32_t*>(data(offsets));
+  graph = {e, e + num_edges, e + 2 * num_edges, e + 3 * num_edges, o, o + num_nodes + 1, num_nodes, num_edges};
+}
+
+}  // namespace clof

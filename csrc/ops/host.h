@@ -1,0 +1,78 @@
+// What every operator's host side needs: views of tensors as kernel arguments, and the loops over edges and nodes.
+#pragma once
+
+#include <torch/csrc/stable/library.h>
+#include <torch/csrc/stable/ops.h>
+#include <torch/csrc/stable/tensor.h>
+
+#include <optional>
+#include <string>
+
+#include "../check.h"
+#include "../cpu/dispatch.h"
+#include "../cpu/parallel.h"
+#include "../functor/arguments.h"
+#ifdef CLOF_CUDA
+#include "../cuda/launchers.h"
+#include "../cuda/stream.h"
+#endif
+
+namespace clof {
+
+using torch::headeronly::ScalarType;
+using torch::stable::Tensor;
+
+// Enough edges for a thread to be worth waking.
+constexpr int64_t kEdgeGrain = 4096;
+
+inline Tensor dense(const Tensor& tensor) {
+  return tensor.is_contiguous() ? tensor : torch::stable::contiguous(tensor);
+}
+
+inline const void* data(const Tensor& tensor) { return tensor.const_data_ptr(); }
+inline const void* data(const std::optional<Tensor>& tensor) {
+  return tensor.has_value() ? tensor->const_data_ptr() : nullptr;
+}
+
+inline Tensor empty(const Tensor& like, std::initializer_list<int64_t> sizes) {
+  return torch::stable::new_empty(like, {sizes.begin(), sizes.size()});
+}
+inline Tensor zeros(const Tensor& like, std::initializer_list<int64_t> sizes) {
+  return torch::stable::new_zeros(like, {sizes.begin(), sizes.size()});
+}
+inline Tensor zeros_like(const Tensor& like, std::optional<ScalarType> dtype = std::nullopt) {
+  return torch::stable::new_zeros(like, like.sizes(), dtype);
+}
+inline Tensor cast(const Tensor& tensor, ScalarType dtype) {
+  return tensor.scalar_type() == dtype ? tensor : torch::stable::to(tensor, dtype);
+}
+
+FrameMode frame_mode(const std::string& mode);
+Storage storage_of(const Tensor& tensor, const char* name);
+
+// Positions or velocities: (N, 3), float32 or float64, made dense.
+Tensor checked_positions(const Tensor& pos, const char* name);
+// A tensor that must look like another one (its shape, dtype and device), made dense.
+Tensor checked_like(const Tensor& tensor, const Tensor& like, const char* name, const char* other);
+// A tensor of a shape, with the dtype and device of another, made dense.
+Tensor checked_shape(const Tensor& tensor, const Tensor& like, std::initializer_list<int64_t> sizes, const char* name,
+                     const char* other);
+
+// The plan's tensors, checked and held for as long as their pointers are used.
+struct Plan {
+  Tensor edges, offsets;
+  Graph graph;
+
+  Plan(const Tensor& edges, const Tensor& offsets, const Tensor& pos);
+};
+
+template <class Kernel> void for_edges(const Graph& graph, const Kernel& kernel) {
+  cpu::parallel_range(graph.num_edges, kEdgeGrain, kernel);
+}
+
+template <class Kernel> void for_nodes(const Graph& graph, Place role, const Kernel& kernel) {
+  const int32_t* start = role == Place::receiver ? graph.receiver_start : graph.sender_start;
+  cpu::parallel_segments(start, graph.num_nodes, kEdgeGrain, kernel);
+}
+
+}  // namespace clof
