@@ -3,10 +3,20 @@
 from . import _backends, _register, ops
 from ._backends import backend
 from .graph import EdgePlan, prepare_graph
+from .replace import Report, replace_layers, replaced, restore_layers
 
 __version__ = "0.1.0"
 
 if _backends.binary() is not None:
     _register.activate(_register.COMPILED)
 
-__all__ = ["EdgePlan", "backend", "ops", "prepare_graph"]
+__all__ = [
+    "EdgePlan",
+    "Report",
+    "backend",
+    "ops",
+    "prepare_graph",
+    "replace_layers",
+    "replaced",
+    "restore_layers",
+]

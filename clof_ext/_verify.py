@@ -1,0 +1,138 @@
+"""Comparison of a model with itself before and after a change, on a batch."""
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+# Largest difference of two correct programs, in units of the largest value of the tensor; gradients get ten times that.
+TOLERANCE = {torch.float64: 1e-9, torch.float32: 5e-5, torch.bfloat16: 3e-2, torch.float16: 5e-3}
+GRADIENT_FACTOR = 10
+# A gradient below this share of the largest one may be rounding alone.
+NEGLIGIBLE = 1e-3
+SEED = 0
+
+Call = tuple | Mapping
+
+
+@dataclass(frozen=True)
+class Measurement:
+    """What a model returned, and the gradients of a random combination of it."""
+
+    outputs: dict[str, Tensor]
+    gradients: dict[str, Tensor]
+
+
+@dataclass(frozen=True)
+class Agreement:
+    """Largest differences, in units of the largest value of each tensor."""
+
+    outputs: float
+    gradients: float
+
+
+def check_call(call: object) -> None:
+    if not isinstance(call, tuple | Mapping):
+        raise TypeError(
+            "verify must be the arguments of a call of the model, a tuple or a dict of keyword arguments; "
+            f"got {type(call).__name__}."
+        )
+
+
+def measure(model: nn.Module, call: Call) -> Measurement:
+    """Call the model on copies of the arguments; its buffers, gradients and random numbers stay as they are."""
+    buffers = {name: buffer.clone() for name, buffer in model.named_buffers()}
+    devices = {tensor.device for tensor in model.parameters() if tensor.is_cuda}
+    try:
+        with torch.enable_grad(), torch.random.fork_rng(devices):
+            torch.manual_seed(SEED)
+            return _measure(model, call)
+    finally:
+        with torch.no_grad():
+            for name, buffer in model.named_buffers():
+                buffer.copy_(buffers[name])
+
+
+def _measure(model: nn.Module, call: Call) -> Measurement:
+    leaves: dict[str, Tensor] = {}
+    if isinstance(call, Mapping):
+        result = model(**_fresh(dict(call), "", leaves))
+    else:
+        result = model(*_fresh(call, "", leaves))
+    outputs = dict(_tensors(result, "output"))
+    roots = [output for output in outputs.values() if output.requires_grad]
+    generator = torch.Generator().manual_seed(SEED)
+    cotangents = [torch.randn(root.shape, generator=generator).to(root) for root in roots]
+    wanted = {f"parameter {name}": value for name, value in model.named_parameters() if value.requires_grad} | leaves
+    if not roots or not wanted:
+        return Measurement(outputs, {})
+    gradients = torch.autograd.grad(roots, list(wanted.values()), cotangents, allow_unused=True)
+    # No gradient and a gradient of zeros mean the same.
+    named = {
+        name: torch.zeros_like(wanted[name]) if value is None else value
+        for name, value in zip(wanted, gradients, strict=True)
+    }
+    return Measurement(outputs, named)
+
+
+def _fresh(value: object, name: str, leaves: dict[str, Tensor]) -> object:
+    """A copy of arguments whose floating tensors are differentiable; their leaves are noted."""
+    if isinstance(value, Tensor):
+        copy = value.detach().clone()
+        if not copy.is_floating_point():
+            return copy
+        leaves[f"argument {name}"] = copy.requires_grad_()
+        # The published layers write into their arguments, which a leaf would refuse.
+        return copy.clone()
+    if isinstance(value, list | tuple):
+        return type(value)(_fresh(item, f"{name}[{k}]", leaves) for k, item in enumerate(value))
+    if isinstance(value, dict):
+        return {key: _fresh(item, f"{name}[{key!r}]", leaves) for key, item in value.items()}
+    return value
+
+
+def _tensors(value: object, name: str) -> Iterator[tuple[str, Tensor]]:
+    """All floating tensors in nested results, with names."""
+    if isinstance(value, Tensor) and value.is_floating_point():
+        yield name, value
+    elif isinstance(value, list | tuple):
+        for k, item in enumerate(value):
+            yield from _tensors(item, f"{name}[{k}]")
+    elif isinstance(value, Mapping):
+        for key, item in value.items():
+            yield from _tensors(item, f"{name}[{key!r}]")
+
+
+def compare(before: Measurement, after: Measurement) -> Agreement:
+    """The largest differences.
+
+    Raises:
+        RuntimeError: a difference above the tolerance of its dtype.
+    """
+    outputs = _largest_difference(before.outputs, after.outputs, 1, negligible=0.0)
+    largest = max((value.abs().max().item() for value in before.gradients.values() if value.numel()), default=0.0)
+    gradients = _largest_difference(before.gradients, after.gradients, GRADIENT_FACTOR, negligible=NEGLIGIBLE * largest)
+    return Agreement(outputs, gradients)
+
+
+def _largest_difference(
+    before: dict[str, Tensor], after: dict[str, Tensor], factor: float, *, negligible: float
+) -> float:
+    largest = 0.0
+    for name, expected in before.items():
+        if not expected.numel():
+            continue
+        size = max(expected.abs().max().item(), negligible)
+        error = (after[name] - expected).abs().max().item()
+        relative = error / size if size else error
+        allowed = factor * TOLERANCE[expected.dtype]
+        # Written so that nan is an error too.
+        if not relative <= allowed:
+            kind = "" if name.startswith("output") else "the gradient of "
+            raise RuntimeError(
+                f"The fused layers do not agree with the published ones: {kind}{name} differs by {relative:.1e} of "
+                f"its largest value, allowed are {allowed:.1e}. The model was left as it was."
+            )
+        largest = max(largest, relative)
+    return largest

@@ -1,0 +1,135 @@
+"""Put the fused layers in the place of published ones inside a model, and take them out again."""
+
+import contextlib
+from collections.abc import Iterator, Mapping
+from dataclasses import asdict, dataclass, field
+
+from torch import nn
+
+from ._verify import Agreement, check_call, compare, measure
+from .nn.probe import probe
+from .nn.published import KINDS, FusedForward, Unrecognised, fused_forward
+
+THE_MODEL = "(the model itself)"
+
+
+@dataclass
+class Report:
+    """What ``replace_layers`` did.
+
+    Attributes:
+        replaced: path of each replaced layer in the model -> name of its class.
+        left: path of each layer that looked like a published one and was left -> why.
+        verified: largest differences before and after, in units of each tensor's largest value; None if not asked.
+    """
+
+    replaced: dict[str, str] = field(default_factory=dict)
+    left: dict[str, str] = field(default_factory=dict)
+    verified: Agreement | None = None
+
+    def as_dict(self) -> dict:
+        """Plain dicts, ready for JSON."""
+        return asdict(self)
+
+    def __str__(self) -> str:
+        if not self.replaced and not self.left:
+            return f"No layer of a published class ({', '.join(KINDS)}) was found; nothing was replaced."
+        lines = [f"Replaced {len(self.replaced)} of {len(self.replaced) + len(self.left)} published layers."]
+        lines += [f"  replaced {path}: {name}" for path, name in self.replaced.items()]
+        lines += [f"  left {path}: {reason}" for path, reason in self.left.items()]
+        if self.verified is not None:
+            lines.append(
+                f"Verified: outputs differ by at most {self.verified.outputs:.1e} of their largest value, "
+                f"gradients by {self.verified.gradients:.1e}."
+            )
+        return "\n".join(lines)
+
+
+def replace_layers(model: nn.Module, *, verify: tuple | Mapping | None = None) -> Report:
+    """Let the published layers inside a model run fused, in place.
+
+    Clof_GCL, E_GCL and E_GCL_vel of ClofNet's and EGNN's public programs are recognised by class name, attributes and
+    modules, and by a trial on a small graph against what they should compute. Only the forward of each instance is
+    exchanged: the model keeps its class, weights, parameter names, hooks, dtype, device, training mode and call
+    signature, and optimizers keep working. Layers with anything unusual (parts, activations, hooks on fused parts,
+    derived classes) are left, with the reason in the report.
+
+    A replaced layer returns new positions and does not write into those that it was given, which the published
+    layers do. Replaced layers do not work inside ``nn.DataParallel``, which copies forwards without binding them to
+    the copies; DistributedDataParallel is fine.
+
+    Args:
+        model: any module; it may be a layer itself.
+        verify: arguments of a call of the model, a tuple, or a dict of keyword arguments. The model is called on
+            copies of them before and after, and outputs and all gradients are compared.
+
+    Returns:
+        What was replaced, what was left, and why; ``print`` it.
+
+    Raises:
+        TypeError: model or verify is of a wrong type.
+        RuntimeError: with ``verify``, the results disagree; the model is then as it was.
+    """
+    if not isinstance(model, nn.Module):
+        raise TypeError(f"model must be a torch.nn.Module; got {type(model).__name__}.")
+    if verify is None:
+        return _replace(model)[0]
+    check_call(verify)
+    before = measure(model, verify)
+    report, layers = _replace(model)
+    try:
+        report.verified = compare(before, measure(model, verify))
+    except BaseException:
+        _restore(layers)
+        raise
+    return report
+
+
+def restore_layers(model: nn.Module) -> None:
+    """Give every replaced layer inside a model its own forward back."""
+    _restore([layer for layer in model.modules() if _is_replaced(layer)])
+
+
+@contextlib.contextmanager
+def replaced(model: nn.Module, *, verify: tuple | Mapping | None = None) -> Iterator[Report]:
+    """``replace_layers`` inside a ``with`` block; layers that were replaced before stay so after it."""
+    already = {id(layer) for layer in model.modules() if _is_replaced(layer)}
+    report = replace_layers(model, verify=verify)
+    try:
+        yield report
+    finally:
+        _restore([layer for layer in model.modules() if _is_replaced(layer) and id(layer) not in already])
+
+
+def _replace(model: nn.Module) -> tuple[Report, list[nn.Module]]:
+    """The report, and the layers that were replaced."""
+    report, layers = Report(), []
+    for path, layer in model.named_modules():
+        if not _is_candidate(layer):
+            continue
+        name = path or THE_MODEL
+        try:
+            if _is_replaced(layer):
+                raise Unrecognised("it was replaced before")
+            forward = fused_forward(layer)
+            probe(forward)
+        except Unrecognised as reason:
+            report.left[name] = f"{type(layer).__name__}: {reason}"
+        else:
+            layer.forward = forward
+            layers.append(layer)
+            report.replaced[name] = type(layer).__name__
+    return report, layers
+
+
+def _is_candidate(layer: nn.Module) -> bool:
+    return any(base.__name__ in KINDS for base in type(layer).__mro__)
+
+
+def _is_replaced(layer: nn.Module) -> bool:
+    return isinstance(vars(layer).get("forward"), FusedForward)
+
+
+def _restore(layers: list[nn.Module]) -> None:
+    for layer in layers:
+        del layer.forward
