@@ -7,6 +7,7 @@
 #include <torch/csrc/stable/library.h>
 
 #include "cpu/dispatch.h"
+#include "ops/newton_simulate.h"
 
 STABLE_TORCH_LIBRARY(clof_ext, library) {
   library.def("prepare_graph(Tensor edge_index, SymInt num_nodes, str name) -> (Tensor edges, Tensor offsets)");
@@ -77,4 +78,5 @@ PYBIND11_MODULE(_C, module) {
       "The instruction set in use.");
   module.def("select_instruction_set", &clof::cpu::select, pybind11::arg("name"),
              "Use another instruction set, for tests and measurements; False if it is not available.");
+  clof::host::bind_newton_simulate(module);
 }

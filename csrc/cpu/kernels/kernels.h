@@ -2,6 +2,7 @@
 #pragma once
 
 #include "../../functor/arguments.h"
+#include "newton_simulate.h"
 
 namespace clof {
 
@@ -15,6 +16,7 @@ struct Kernels {
   void (*tensor_form_sum)(const TensorFormArguments&, bool second, Place role, int64_t begin, int64_t end);
   void (*segment_reduce)(const SegmentArguments&, int64_t begin, int64_t end);
   void (*segment_gather)(const SegmentArguments&, int64_t begin, int64_t end);
+  void (*newton_simulate)(const NewtonArguments&, int64_t begin, int64_t end);
 };
 
 // The build compiles csrc/cpu/kernels for each of these and defines CLOF_HAS_... for those that it did.

@@ -15,6 +15,7 @@ void tensor_form_map(const TensorFormArguments&, bool second, int64_t begin, int
 void tensor_form_sum(const TensorFormArguments&, bool second, Place role, int64_t begin, int64_t end);
 void segment_reduce(const SegmentArguments&, int64_t begin, int64_t end);
 void segment_gather(const SegmentArguments&, int64_t begin, int64_t end);
+void newton_simulate(const NewtonArguments&, int64_t begin, int64_t end);
 
 }  // namespace CLOF_ISA
 }  // namespace clof
