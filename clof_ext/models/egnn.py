@@ -22,7 +22,7 @@ class EGNN(nn.Module):
         n_layers: number of layers.
         velocity: add the velocity term to each layer.
         frame: ``"raw"``: vectors along x_i - x_j; ``"soft"``: along (x_i - x_j) / (|x_i - x_j| + 1).
-        recurrent, tanh, coords_weight, attention, activation: see ``nn.FrameConv``.
+        recurrent, tanh, coords_weight, attention, node_attr_dim, activation: see ``nn.FrameConv``.
 
     Raises:
         ValueError: an option that does not exist.
@@ -43,6 +43,7 @@ class EGNN(nn.Module):
         tanh: bool = False,
         coords_weight: float = 1.0,
         attention: bool = False,
+        node_attr_dim: int = 0,
         activation: str = "silu",
     ) -> None:
         super().__init__()
@@ -56,6 +57,7 @@ class EGNN(nn.Module):
             "tanh": tanh,
             "coords_weight": coords_weight,
             "attention": attention,
+            "node_attr_dim": node_attr_dim,
             "activation": activation,
         }
         add_layers(self, [FrameConv(hidden_dim, hidden_dim, edge_dim, **options) for _ in range(n_layers)])
@@ -69,6 +71,7 @@ class EGNN(nn.Module):
         vel: Tensor | None = None,
         *,
         batch: Tensor | None = None,
+        node_attr: Tensor | None = None,
     ) -> Tensor:
         """New positions.
 
@@ -80,6 +83,7 @@ class EGNN(nn.Module):
             vel: (N, 3) velocities; not read where velocity=False.
             batch: not read: nothing here depends on which graph a node belongs to. Accepted so that all networks can
                 be called alike.
+            node_attr: (N, node_attr_dim), or None if node_attr_dim is 0.
 
         Returns:
             (N, 3), in the dtype of pos.
@@ -96,5 +100,5 @@ class EGNN(nn.Module):
         h = self.embedding(h)
         edge_attr = edge_attr.to(h.dtype)
         for layer in layers_of(self):
-            h, pos = layer(h, pos, plan, edge_attr, vel if self.velocity else None)
+            h, pos = layer(h, pos, plan, edge_attr, vel if self.velocity else None, node_attr)
         return pos
