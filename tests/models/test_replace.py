@@ -1,0 +1,422 @@
+"""Replacing published layers: what is recognised, what is left and why, what stays, what is undone."""
+
+import copy
+import json
+import pickle
+
+import pytest
+import torch
+from torch import nn
+
+import clof_ext
+from benchmarks.published import E_GCL, EGNN, Clof_GCL, ClofNet_vel, E_GCL_vel
+from clof_ext.nn.activation import MODULES
+from clof_ext.nn.edge_pair import joined
+from clof_ext.nn.published import FusedForward
+from tests import plain_egnn
+from tests.systems import make_system
+
+H, D = 8, 3
+
+
+def layer(kind=Clof_GCL, **options) -> nn.Module:
+    torch.manual_seed(0)
+    made = kind(H, H, H, edges_in_d=D, **options).double()
+    # Coefficients of order one, so that no difference hides behind a small gain.
+    nn.init.normal_(made.coord_mlp[2].weight)
+    return made
+
+
+def arguments(module: nn.Module) -> tuple:
+    system = make_system(H, D)
+    velocity = (system.vel,) if hasattr(module, "coord_mlp_vel") else ()
+    return system.h, system.edge_index, system.pos, *velocity, system.edge_attr
+
+
+def call(module: nn.Module):
+    """Features and positions; positions are copied, because the plain layers write into them."""
+    return module(*[value.clone() for value in arguments(module)])[:2]
+
+
+def assert_same(actual, expected, **tolerance) -> None:
+    for value, wanted in zip(actual, expected, strict=True):
+        torch.testing.assert_close(value, wanted, **(tolerance or {"rtol": 1e-10, "atol": 1e-10}))
+
+
+def network() -> ClofNet_vel:
+    torch.manual_seed(0)
+    return ClofNet_vel(1, 2, H, 2)
+
+
+def batch(n_graphs: int = 2) -> tuple:
+    torch.manual_seed(1)
+    edges = [(5 * g + i, 5 * g + j) for g in range(n_graphs) for i in range(5) for j in range(5) if i != j]
+    n = 5 * n_graphs
+    return torch.rand(n, 1), torch.randn(n, 3), torch.tensor(edges).T, torch.randn(n, 3), torch.randn(len(edges), 2)
+
+
+SETTINGS = {
+    **{f"{kind.__name__}": (kind, {}) for kind in (Clof_GCL, E_GCL, E_GCL_vel)},
+    **{f"{kind.__name__} soft": (kind, {"norm_diff": True}) for kind in (Clof_GCL, E_GCL, E_GCL_vel)},
+    "gated": (E_GCL, {"attention": True}),
+    "tanh": (E_GCL_vel, {"tanh": True}),
+    "not recurrent": (E_GCL, {"recurrent": False}),
+    "weighted": (Clof_GCL, {"coords_weight": 0.3}),
+    **{name: (E_GCL_vel, {"act_fn": make()}) for name, make in MODULES.items()},
+    "in place": (E_GCL_vel, {"act_fn": nn.ReLU(inplace=True)}),
+}
+
+
+@pytest.mark.parametrize(("kind", "options"), SETTINGS.values(), ids=SETTINGS)
+def test_replaced_layer_computes_the_same(kind, options):
+    module = layer(kind, **options)
+    expected = call(module)
+    report = clof_ext.replace_layers(module)
+    assert report.replaced == {"(the model itself)": kind.__name__} and not report.left
+    assert_same(call(module), expected)
+    clof_ext.restore_layers(module)
+    assert all(torch.equal(a, b) for a, b in zip(call(module), expected, strict=True))
+
+
+@pytest.mark.parametrize("options", [{}, {"coords_agg": "sum"}, {"residual": False}, {"tanh": True}], ids=str)
+def test_layer_of_the_stand_alone_program(options):
+    torch.manual_seed(0)
+    module = plain_egnn.E_GCL(H, H, D, **options).double()
+    # Large enough to show that these layers have no bound.
+    module.coord_mlp[2].weight.data.mul_(1e4)
+    expected = call(module)
+    assert clof_ext.replace_layers(module).replaced
+    assert options.get("tanh") or expected[1].abs().max() > 200
+    assert_same(call(module), expected, rtol=1e-10, atol=1e-8)
+
+
+def test_keywords_and_a_pair_of_index_tensors():
+    module = layer()
+    system = make_system(H, D)
+    expected = call(module)
+    clof_ext.replace_layers(module)
+    edges = list(system.edge_index)
+    named = {"edge_index": edges, "coord": system.pos, "vel": system.vel, "edge_attr": system.edge_attr}
+    h, pos, edge_attr = module(h=system.h, node_attr=None, **named)
+    assert edge_attr is system.edge_attr
+    assert_same((h, pos), expected)
+
+
+def test_pair_is_joined_once_and_again_after_a_change():
+    row, col = torch.tensor([0, 1]), torch.tensor([1, 0])
+    first = joined([row, col])
+    assert joined((row, col)) is first
+    row[0] = 1
+    assert joined((row, col)).tolist() == [[1, 1], [1, 0]]
+
+
+def test_positions_are_not_written():
+    module = layer()
+    clof_ext.replace_layers(module)
+    h, edge_index, pos, vel, edge_attr = arguments(module)
+    before = pos.clone()
+    module(h, edge_index, pos, vel, edge_attr)
+    assert torch.equal(pos, before)
+
+
+def test_half_precision_positions():
+    module = layer().float()
+    expected = call_in(torch.float32, module)
+    clof_ext.replace_layers(module)
+    h, pos = call_in(torch.bfloat16, module.bfloat16())
+    assert h.dtype == pos.dtype == torch.bfloat16
+    assert_same((h.float(), pos.float()), expected, rtol=0.1, atol=0.1)
+
+
+def call_in(dtype: torch.dtype, module: nn.Module):
+    """Call with floating arguments in another dtype."""
+    values = [value.to(dtype) if value.is_floating_point() else value for value in arguments(module)]
+    return module(*[value.clone() for value in values])[:2]
+
+
+class Derived(Clof_GCL):
+    def move(self, coord, edge_index, message):
+        return coord
+
+
+def with_extra_part() -> nn.Module:
+    module = layer()
+    module.gru = nn.GRUCell(H, H)
+    return module
+
+
+def with_extra_parameter() -> nn.Module:
+    module = layer()
+    module.scale = nn.Parameter(torch.ones(1))
+    return module
+
+
+def with_part(name: str, part: nn.Module | None) -> nn.Module:
+    module = layer()
+    if part is None:
+        delattr(module, name)
+    else:
+        setattr(module, name, part)
+    return module
+
+
+def with_linear(linear: nn.Module) -> nn.Module:
+    module = layer()
+    module.edge_mlp[2] = linear.double()
+    return module
+
+
+def with_hook() -> nn.Module:
+    module = layer()
+    module.edge_mlp[0].register_forward_hook(lambda *_: None)
+    return module
+
+
+def with_own_forward() -> nn.Module:
+    module = layer()
+    module.forward = lambda *_: None
+    return module
+
+
+def without_attribute() -> nn.Module:
+    module = layer()
+    del module.norm_diff
+    return module
+
+
+class Widened(nn.Linear):
+    """A Linear that computes something else."""
+
+    def forward(self, input):
+        return super().forward(input) + 1
+
+
+def lookalike(name: str, **methods) -> nn.Module:
+    """A layer of a class of the published name in which some methods differ."""
+    return layer(type(name, (Clof_GCL,), methods))
+
+
+def summed(self, h, edge_index, coord, vel, edge_attr=None, node_attr=None):
+    moved = Clof_GCL.forward(self, h, edge_index, coord.clone(), vel, edge_attr, node_attr)[1]
+    return h, moved, edge_attr
+
+
+def unbounded(self, coord, edge_index, message):
+    row, col = edge_index
+    coefficients = self.coord_mlp(message)
+    vector = sum(a * coefficients[:, k : k + 1] for k, a in enumerate(self.axes(coord[row], coord[col])))
+    total = torch.zeros_like(coord).index_add(0, row, vector)
+    count = torch.zeros_like(coord[:, :1]).index_add(0, row, torch.ones_like(vector[:, :1]))
+    return coord + self.coords_weight * total / count.clamp(min=1)
+
+
+LEFT = {
+    "derived class": (lambda: layer(Derived), "its class Derived is derived from a published one"),
+    "extra part": (with_extra_part, "parts that the published layer has not: gru"),
+    "extra parameter": (with_extra_parameter, "parts that the published layer has not: scale"),
+    "missing part": (lambda: with_part("layer_norm", None), "lacks parts of the published layer: layer_norm"),
+    "other container": (lambda: with_part("coord_mlp", nn.ModuleList()), "coord_mlp must be a Sequential"),
+    "other pattern": (lambda: with_part("coord_mlp", nn.Sequential(nn.Linear(H, 3))), "coord_mlp is not built as"),
+    "derived Linear": (lambda: with_linear(Widened(H, H)), "edge_mlp is not built as published"),
+    "other width": (lambda: with_linear(nn.Linear(H, H + 1)), "fails on a trial graph"),
+    "no bias": (lambda: with_linear(nn.Linear(H, H, bias=False)), "fails on a trial graph"),
+    "activation": (lambda: layer(act_fn=nn.Mish()), r"its activations, Mish\(\), are not one that"),
+    "slope": (lambda: layer(act_fn=nn.LeakyReLU(0.1)), "its activations, LeakyReLU"),
+    "two activations": (
+        lambda: with_part("coord_mlp", nn.Sequential(nn.Linear(H, H), nn.ReLU(), nn.Linear(H, 3, bias=False))),
+        "its activations",
+    ),
+    "hooks": (with_hook, "edge_mlp has hooks"),
+    "own forward": (with_own_forward, "its forward was exchanged by other code"),
+    "no attribute": (without_attribute, "it has no attribute 'norm_diff'"),
+    "normalize": (lambda: plain_egnn.E_GCL(H, H, D, normalize=True), "normalize=True"),
+    "changed features": (lambda: lookalike("Clof_GCL", forward=summed), "its new features differ"),
+    "changed bound": (lambda: lookalike("Clof_GCL", move=unbounded), "its new positions differ"),
+    "changed result": (
+        lambda: lookalike("Clof_GCL", forward=lambda self, *a, **k: Clof_GCL.forward(self, *a, **k)[:2]),
+        "does not return features, positions and edge_attr",
+    ),
+    "failing": (lambda: lookalike("Clof_GCL", axes=lambda self, *_: 1 / 0), "fails on a trial graph: division by zero"),
+}
+
+
+@pytest.mark.parametrize(("make", "reason"), LEFT.values(), ids=LEFT)
+def test_left_with_a_reason(make, reason):
+    module = nn.ModuleDict({"one": make(), "two": layer()})
+    own = vars(module["one"]).get("forward")
+    report = clof_ext.replace_layers(module)
+    assert set(report.left) == {"one"} and set(report.replaced) == {"two"}
+    with pytest.raises(AssertionError, match=reason):
+        raise AssertionError(report.left["one"])
+    assert vars(module["one"]).get("forward") is own
+
+
+def test_state_hooks_and_optimizers_stay():
+    model = network()
+    seen = []
+    model.gcl_0.register_forward_hook(lambda *_: seen.append("layer"))
+    model.gcl_0.node_mlp.register_forward_hook(lambda *_: seen.append("part"))
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+    names, parameters = list(model.state_dict()), list(model.parameters())
+    model.eval()
+    assert clof_ext.replace_layers(model).replaced
+    assert not seen, "recognising a layer must not call its hooks"
+    assert list(model.state_dict()) == names and not model.training
+    assert all(a is b for a, b in zip(model.parameters(), parameters, strict=True))
+    before = model(*batch())
+    assert seen == ["part", "layer"]
+    before.square().sum().backward()
+    optimizer.step()
+    assert not torch.allclose(model(*batch()), before)
+
+
+def test_hooks_that_come_later_are_called():
+    module = layer()
+    expected = call(module)
+    clof_ext.replace_layers(module)
+    seen = []
+    handle = module.edge_mlp.register_forward_hook(lambda *_: seen.append(1))
+    assert_same(call(module), expected)
+    assert seen == [1]
+    handle.remove()
+    assert_same(call(module), expected)
+    assert seen == [1]
+
+
+def test_recognising_leaves_weights_gradients_and_random_numbers():
+    module = layer(tanh=True)
+    call(module)[0].sum().backward()
+    state = {
+        name: (value.clone(), value.grad.clone()) for name, value in module.named_parameters() if value.grad is not None
+    }
+    torch.manual_seed(3)
+    expected = torch.rand(1)
+    torch.manual_seed(3)
+    assert clof_ext.replace_layers(module).replaced
+    assert torch.equal(torch.rand(1), expected)
+    for name, (value, gradient) in state.items():
+        assert torch.equal(module.get_parameter(name), value)
+        assert torch.equal(module.get_parameter(name).grad, gradient)
+
+
+@pytest.mark.parametrize("duplicate", [copy.deepcopy, lambda model: pickle.loads(pickle.dumps(model))])
+def test_copies_use_their_own_weights(duplicate):
+    model = network()
+    clof_ext.replace_layers(model)
+    twin = duplicate(model)
+    assert twin.gcl_0.forward.layer is twin.gcl_0
+    expected = model(*batch())
+    for parameter in model.parameters():
+        parameter.data.zero_()
+    torch.testing.assert_close(twin(*batch()), expected)
+    clof_ext.restore_layers(twin)
+    assert "forward" not in vars(twin.gcl_0)
+
+
+def test_meta_layers_can_be_replaced_before_they_get_memory():
+    with torch.device("meta"):
+        module = Clof_GCL(H, H, H, edges_in_d=D)
+    assert clof_ext.replace_layers(module).replaced
+    module.to_empty(device="cpu").double().load_state_dict(layer().state_dict())
+    assert_same(call(module), call(layer()))
+
+
+def test_replaced_in_a_block():
+    model = nn.ModuleList([layer(), layer()])
+    clof_ext.replace_layers(model[0])
+    with clof_ext.replaced(model) as report:
+        assert report.replaced == {"1": "Clof_GCL"}
+        assert report.left == {"0": "Clof_GCL: it was replaced before"}
+        assert isinstance(model[1].forward, FusedForward)
+    assert isinstance(model[0].forward, FusedForward)
+    assert "forward" not in vars(model[1])
+
+
+def test_block_restores_after_an_error():
+    model = network()
+    with pytest.raises(KeyError), clof_ext.replaced(model):
+        raise KeyError
+    assert "forward" not in vars(model.gcl_0)
+
+
+def test_report():
+    model = nn.ModuleDict({"a": layer(), "b": layer(Derived)})
+    report = clof_ext.replace_layers(model)
+    text = str(report)
+    assert "Replaced 1 of 2 published layers." in text
+    assert "replaced a: Clof_GCL" in text
+    assert "left b: Derived: its class Derived is derived" in text
+    assert json.loads(json.dumps(report.as_dict())) == {
+        "replaced": {"a": "Clof_GCL"},
+        "left": report.left,
+        "verified": None,
+    }
+
+
+def test_report_of_nothing():
+    assert "No layer of a published class (Clof_GCL, E_GCL, E_GCL_vel) was found" in str(
+        clof_ext.replace_layers(nn.Linear(1, 1))
+    )
+
+
+@pytest.mark.parametrize("as_keywords", [False, True])
+def test_verify(as_keywords):
+    model, values = network(), batch()
+    names = ("h", "x", "edges", "vel", "edge_attr")
+    report = clof_ext.replace_layers(model, verify=dict(zip(names, values, strict=True)) if as_keywords else values)
+    assert set(report.replaced) == {"gcl_0", "gcl_1"}
+    assert 0 < report.verified.outputs < 1e-5 and 0 < report.verified.gradients < 1e-4
+    assert "Verified: outputs differ by at most" in str(report)
+    assert report.as_dict()["verified"]["outputs"] == report.verified.outputs
+
+
+def test_verify_leaves_arguments_gradients_and_buffers():
+    class Counting(EGNN):
+        def __init__(self, *sizes):
+            super().__init__(*sizes)
+            self.register_buffer("calls", torch.zeros(()))
+
+        def forward(self, *values):
+            self.calls += 1
+            return super().forward(*values)
+
+    model = Counting(1, 2, H, 2)
+    h, pos, edges, _, edge_attr = batch()
+    before = pos.clone()
+    clof_ext.replace_layers(model, verify=(h, pos, edges, edge_attr))
+    assert torch.equal(pos, before) and not pos.requires_grad
+    assert model.calls == 0
+    assert all(parameter.grad is None for parameter in model.parameters())
+
+
+def test_verify_of_a_model_that_cannot_be_differentiated():
+    model = network().requires_grad_(False)
+    with torch.no_grad():
+        assert clof_ext.replace_layers(model, verify=batch()).verified.outputs < 1e-5
+
+
+class Inconsistent(nn.Module):
+    """A network that reads the positions which its layer wrote into."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.layer = E_GCL(1, 1, H, edges_in_d=2, coords_weight=100.0)
+
+    def forward(self, h, x, edges, edge_attr):
+        self.layer(h, edges, x, edge_attr)
+        return x
+
+
+def test_verify_finds_a_difference_and_undoes():
+    model = Inconsistent()
+    h, pos, edges, _, edge_attr = batch()
+    with pytest.raises(RuntimeError, match="do not agree with the published ones: output differs by"):
+        clof_ext.replace_layers(model, verify=(h, pos, edges, edge_attr))
+    assert "forward" not in vars(model.layer)
+
+
+def test_errors():
+    with pytest.raises(TypeError, match=r"model must be a torch.nn.Module; got list"):
+        clof_ext.replace_layers([])
+    with pytest.raises(TypeError, match="verify must be the arguments of a call of the model, .* got Tensor"):
+        clof_ext.replace_layers(network(), verify=torch.ones(1))
