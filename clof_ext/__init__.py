@@ -2,10 +2,9 @@
 
 from . import _backends, _register, ops
 from ._backends import backend
+from ._version import __version__
 from .graph import EdgePlan, prepare_graph
 from .replace import Report, replace_layers, replaced, restore_layers
-
-__version__ = "0.1.0"
 
 if _backends.binary() is not None:
     _register.activate(_register.COMPILED)

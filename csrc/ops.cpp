@@ -6,6 +6,7 @@
 #include <pybind11/stl.h>
 #include <torch/csrc/stable/library.h>
 
+#include "build_info.h"
 #include "cpu/dispatch.h"
 #include "ops/newton_simulate.h"
 
@@ -56,6 +57,7 @@ namespace {
 // How this binary was built, for show_config().
 pybind11::dict build_info() {
   pybind11::dict info;
+  info["version"] = CLOF_VERSION;
   info["compiler"] = CLOF_COMPILER;
 #ifdef CLOF_CUDA
   info["cuda"] = CLOF_CUDA_VERSION;

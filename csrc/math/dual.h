@@ -11,7 +11,7 @@ template <class S> struct Dual {
   S value;
   S tangent;
 
-  CLOF_HD Dual() = default;
+  Dual() = default;
   CLOF_HD Dual(S value, S tangent) : value(value), tangent(tangent) {}
   // Constants have no tangent.
   CLOF_HD Dual(underlying_t<S> constant) : value(constant), tangent(underlying_t<S>(0)) {}

@@ -7,7 +7,7 @@
 namespace clof {
 inline namespace CLOF_ISA {
 
-constexpr int power_of_3(int order) { return order == 0 ? 1 : 3 * power_of_3(order - 1); }
+CLOF_HD constexpr int power_of_3(int order) { return order == 0 ? 1 : 3 * power_of_3(order - 1); }
 
 // Components of a tensor of order R, row-major.
 template <class S, int R> struct Tensor {

@@ -1,0 +1,17 @@
+# The CUDA kernels: objects of csrc/cuda, cudart inside, no GPU needed to build.
+enable_language(CUDA)
+find_package(CUDAToolkit REQUIRED)
+
+# 80 and 90, and PTX of the highest for newer GPUs, unless the caller names others.
+if(NOT DEFINED CLOF_CUDA_ARCHITECTURES)
+  set(CLOF_CUDA_ARCHITECTURES "80-real;90")
+endif()
+
+file(GLOB CUDA_SOURCES CONFIGURE_DEPENDS csrc/cuda/*.cu csrc/cuda/*.cpp)
+target_sources(_C PRIVATE ${CUDA_SOURCES})
+set_target_properties(_C PROPERTIES
+  CUDA_ARCHITECTURES "${CLOF_CUDA_ARCHITECTURES}"
+  CUDA_STANDARD 17
+  CUDA_RUNTIME_LIBRARY Static)
+target_link_libraries(_C PRIVATE CUDA::cudart_static)
+target_compile_definitions(_C PRIVATE CLOF_CUDA)

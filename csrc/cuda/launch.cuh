@@ -1,0 +1,85 @@
+// Runs the functors of csrc/functor on a CUDA stream: the same bodies that csrc/cpu/kernels/loops.h runs, one edge a
+// thread. A node's sum is made by the one thread that owns it, in the order of the plan: no atomics, the same bits
+// every time.
+#pragma once
+
+#include <algorithm>
+
+#include "../check.h"
+#include "../functor/arguments.h"
+#include "stream.h"
+
+namespace clof::cuda {
+
+constexpr int kThreads = 256;
+// Enough blocks to fill any GPU; each thread takes further items in steps of the grid.
+constexpr int64_t kMaxBlocks = 1 << 16;
+
+// Channels [first, last) of an item: all of them, or the one that this thread has.
+struct Channels {
+  int64_t count;
+  bool split;
+
+  __host__ __device__ int64_t parts() const { return split ? count : 1; }
+};
+
+template <class T, class Functor> __global__ void map_kernel(Functor functor, int64_t edges, Channels channels) {
+  const int64_t step = int64_t(gridDim.x) * blockDim.x;
+  for (int64_t i = int64_t(blockIdx.x) * blockDim.x + threadIdx.x; i < edges * channels.parts(); i += step) {
+    const int64_t edge = i / channels.parts(), part = i % channels.parts();
+    functor.template operator()<T>(edge, 1, part, channels.split ? part + 1 : channels.count);
+  }
+}
+
+template <class T, class Functor>
+__global__ void sum_kernel(Functor functor, const int32_t* start, int64_t nodes, Channels channels) {
+  const int64_t step = int64_t(gridDim.x) * blockDim.x;
+  for (int64_t i = int64_t(blockIdx.x) * blockDim.x + threadIdx.x; i < nodes * channels.parts(); i += step) {
+    const int64_t node = i / channels.parts(), part = i % channels.parts();
+    for (int64_t p = start[node]; p < start[node + 1]; ++p) {
+      functor.template operator()<T>(p, 1, part, channels.split ? part + 1 : channels.count);
+    }
+  }
+}
+
+template <class Functor> __global__ void item_kernel(Functor functor, int64_t items, int64_t width) {
+  const int64_t step = int64_t(gridDim.x) * blockDim.x;
+  for (int64_t i = int64_t(blockIdx.x) * blockDim.x + threadIdx.x; i < items * width; i += step) {
+    functor(i / width, i % width);
+  }
+}
+
+inline int blocks(int64_t items) { return int(std::min((items + kThreads - 1) / kThreads, kMaxBlocks)); }
+
+inline void check_launch() {
+  const cudaError_t error = cudaGetLastError();
+  if (error != cudaSuccess) check::fail("a CUDA kernel could not be started: ", cudaGetErrorString(error), ".");
+}
+
+inline cudaStream_t handle(const Stream& stream) { return static_cast<cudaStream_t>(stream.handle()); }
+
+template <class T, class Functor>
+void launch_map(const Functor& functor, const Graph& graph, Channels channels, const Stream& stream) {
+  const int64_t items = graph.num_edges * channels.parts();
+  if (items == 0) return;
+  map_kernel<T><<<blocks(items), kThreads, 0, handle(stream)>>>(functor, graph.num_edges, channels);
+  check_launch();
+}
+
+template <class T, class Functor>
+void launch_sum(const Functor& functor, const Graph& graph, Place role, Channels channels, const Stream& stream) {
+  const int64_t items = graph.num_nodes * channels.parts();
+  if (items == 0) return;
+  const int32_t* start = role == Place::receiver ? graph.receiver_start : graph.sender_start;
+  sum_kernel<T><<<blocks(items), kThreads, 0, handle(stream)>>>(functor, start, graph.num_nodes, channels);
+  check_launch();
+}
+
+template <class Functor>
+void launch_items(const Functor& functor, int64_t items, int64_t width, const Stream& stream) {
+  if (items * width == 0) return;
+  item_kernel<<<blocks(items * width), kThreads, 0, handle(stream)>>>(functor, items, width);
+  check_launch();
+}
+
+}  // namespace clof::cuda

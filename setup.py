@@ -1,0 +1,124 @@
+"""Drives CMakeLists.txt, the one build definition, and decides what this machine can build."""
+
+import os
+import shlex
+import shutil
+import subprocess
+import sys
+import sysconfig
+from pathlib import Path
+
+from setuptools import Extension, setup
+from setuptools.command.build_ext import build_ext
+
+ROOT = Path(__file__).parent.resolve()
+MIN_TORCH = "2.11"
+DEFAULT_CUDA_ARCHITECTURES = "80-real;90"
+
+
+def say(text: str) -> None:
+    print(f"clof_ext: {text}", file=sys.stderr, flush=True)
+
+
+def find_torch() -> Path | None:
+    """Folder of an installed torch, without importing it.
+
+    An isolated build hides the environment that it builds for, whose torch is the right one: look there first.
+    """
+    folders = [sysconfig.get_path("platlib"), sysconfig.get_path("purelib"), *sys.path]
+    if "VIRTUAL_ENV" in os.environ:
+        folders += sorted(Path(os.environ["VIRTUAL_ENV"]).glob("lib/python3*/site-packages"))
+    for folder in folders:
+        torch = Path(folder) / "torch"
+        if (torch / "include/torch/csrc/stable/library.h").exists():
+            return torch
+    return None
+
+
+def find_compiler() -> str | None:
+    names = [shlex.split(os.environ["CXX"])[0]] if os.environ.get("CXX") else ["c++", "g++", "clang++"]
+    return next((path for name in names if (path := shutil.which(name))), None)
+
+
+def find_nvcc() -> str | None:
+    home = os.environ.get("CUDA_HOME") or os.environ.get("CUDA_PATH")
+    if home and (nvcc := Path(home) / "bin/nvcc").exists():
+        return str(nvcc)
+    return shutil.which("nvcc") or shutil.which("/usr/local/cuda/bin/nvcc")
+
+
+def cuda_architectures() -> str:
+    """CMake's list from TORCH_CUDA_ARCH_LIST ("8.0;9.0+PTX"), or the default."""
+    entries = os.environ.get("TORCH_CUDA_ARCH_LIST", "").replace(",", " ").replace(";", " ").split()
+    if not entries:
+        return DEFAULT_CUDA_ARCHITECTURES
+    numbers = [(entry.removesuffix("+PTX").replace(".", ""), entry.endswith("+PTX")) for entry in entries]
+    return ";".join(number if ptx else f"{number}-real" for number, ptx in numbers)
+
+
+def build_requirements() -> list[str]:
+    """What an isolated build must bring beside pyproject.toml's list."""
+    if find_compiler() is None:
+        return []
+    needed = [tool for tool in ("cmake", "ninja") if shutil.which(tool) is None]
+    return needed if find_torch() else [*needed, f"torch>={MIN_TORCH}"]
+
+
+class CMakeBuild(build_ext):
+    """Builds clof_ext._C with CMake."""
+
+    def build_extension(self, ext: Extension) -> None:
+        target = Path(self.get_ext_fullpath(ext.name)).parent.resolve()
+        build = ROOT / "build" / f"cmake-{sys.implementation.cache_tag}"
+        self.configure(build, target)
+        jobs = os.environ.get("MAX_JOBS") or str(os.cpu_count() or 1)
+        say(f"compiling with {jobs} jobs")
+        self.call(["cmake", "--build", str(build), "--parallel", jobs])
+
+    def configure(self, build: Path, target: Path) -> None:
+        import pybind11
+
+        torch = find_torch()
+        if torch is None:
+            raise RuntimeError(f"clof_ext needs torch >= {MIN_TORCH} to build; no torch was found.")
+        nvcc = find_nvcc()
+        say(f"torch at {torch}; CUDA kernels: {nvcc or 'no (nvcc not found; Triton serves GPUs)'}")
+        build.mkdir(parents=True, exist_ok=True)
+        settings = {
+            "CMAKE_LIBRARY_OUTPUT_DIRECTORY": target,
+            "CMAKE_BUILD_TYPE": "Release",
+            "CLOF_TORCH": torch,
+            "CLOF_TORCH_TARGET": MIN_TORCH,
+            "CLOF_VERSION": self.distribution.get_version(),
+            "CLOF_CUDA": "ON" if nvcc else "OFF",
+            "Python3_EXECUTABLE": sys.executable,
+            "pybind11_DIR": pybind11.get_cmake_dir(),
+        }
+        if nvcc:
+            settings |= {"CMAKE_CUDA_COMPILER": nvcc, "CLOF_CUDA_ARCHITECTURES": cuda_architectures()}
+        generator = ["-G", "Ninja"] if shutil.which("ninja") else []
+        # --fresh: an isolated build leaves paths of a folder that is gone in the cache.
+        self.call(
+            ["cmake", "--fresh", "-S", str(ROOT), "-B", str(build), *generator]
+            + [f"-D{name}={value}" for name, value in settings.items()]
+        )
+
+    def call(self, command: list[str]) -> None:
+        try:
+            subprocess.run(command, check=True)
+        except subprocess.CalledProcessError as error:
+            raise RuntimeError(f"clof_ext: {' '.join(command[:3])} failed with exit code {error.returncode}.") from None
+
+
+def extensions() -> list[Extension]:
+    if find_compiler() is None:
+        say("no C++ compiler found (set CXX): installing without the compiled kernels; Triton and the reference remain")
+        return []
+    return [Extension("clof_ext._C", sources=[])]
+
+
+setup(
+    ext_modules=extensions(),
+    cmdclass={"build_ext": CMakeBuild},
+    setup_requires=build_requirements(),
+)
