@@ -4,6 +4,7 @@ Written from the mathematics, with the class names, constructor arguments, call 
 public programs of ClofNet and EGNN, and with their cost: concatenated edge inputs, every edge's activations kept, sums
 by scatter with expanded indices, positions updated in place.
 """
+# ruff: noqa: N801 (the published names)
 
 import torch
 from torch import Tensor, nn

@@ -45,8 +45,8 @@ def measure(model: nn.Module, call: Call) -> Measurement:
     buffers = {name: buffer.clone() for name, buffer in model.named_buffers()}
     devices = {tensor.device for tensor in model.parameters() if tensor.is_cuda}
     try:
+        # Both measurements start from the caller's random state, so dropout falls alike.
         with torch.enable_grad(), torch.random.fork_rng(devices):
-            torch.manual_seed(SEED)
             return _measure(model, call)
     finally:
         with torch.no_grad():
@@ -56,10 +56,8 @@ def measure(model: nn.Module, call: Call) -> Measurement:
 
 def _measure(model: nn.Module, call: Call) -> Measurement:
     leaves: dict[str, Tensor] = {}
-    if isinstance(call, Mapping):
-        result = model(**_fresh(dict(call), "", leaves))
-    else:
-        result = model(*_fresh(call, "", leaves))
+    positional, named = ((), dict(call)) if isinstance(call, Mapping) else (call, {})
+    result = model(*_fresh(positional, "", leaves), **_fresh(named, "", leaves))
     outputs = dict(_tensors(result, "output"))
     roots = [output for output in outputs.values() if output.requires_grad]
     generator = torch.Generator().manual_seed(SEED)
@@ -69,11 +67,11 @@ def _measure(model: nn.Module, call: Call) -> Measurement:
         return Measurement(outputs, {})
     gradients = torch.autograd.grad(roots, list(wanted.values()), cotangents, allow_unused=True)
     # No gradient and a gradient of zeros mean the same.
-    named = {
+    dense = {
         name: torch.zeros_like(wanted[name]) if value is None else value
         for name, value in zip(wanted, gradients, strict=True)
     }
-    return Measurement(outputs, named)
+    return Measurement(outputs, dense)
 
 
 def _fresh(value: object, name: str, leaves: dict[str, Tensor]) -> object:

@@ -8,7 +8,7 @@ from torch import nn
 
 from ._verify import Agreement, check_call, compare, measure
 from .nn.probe import probe
-from .nn.published import KINDS, FusedForward, Unrecognised, fused_forward
+from .nn.published import KINDS, FusedForward, UnrecognisedError, fused_forward
 
 THE_MODEL = "(the model itself)"
 
@@ -110,10 +110,10 @@ def _replace(model: nn.Module) -> tuple[Report, list[nn.Module]]:
         name = path or THE_MODEL
         try:
             if _is_replaced(layer):
-                raise Unrecognised("it was replaced before")
+                raise UnrecognisedError("it was replaced before")
             forward = fused_forward(layer)
             probe(forward)
-        except Unrecognised as reason:
+        except UnrecognisedError as reason:
             report.left[name] = f"{type(layer).__name__}: {reason}"
         else:
             layer.forward = forward

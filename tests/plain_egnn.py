@@ -1,4 +1,5 @@
 """The layer of EGNN's stand-alone program: the same class name as in the N-body program, other options."""
+# ruff: noqa: N801 (the published name)
 
 import torch
 from torch import nn

@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from .._backends import backend
 from .frame_conv import convolve
-from .published import FusedForward, FusedVelocityForward, Unrecognised
+from .published import FusedForward, FusedVelocityForward, UnrecognisedError
 
 N_NODES = 6
 # An irregular graph with a node that has no edges, one that only sends, and a duplicate edge. Not three edges:
@@ -26,7 +26,7 @@ def probe(forward: FusedForward) -> None:
     """Compare the layer's own forward with the fused one, in float64 with random weights.
 
     Raises:
-        Unrecognised: they differ, or one of them fails.
+        UnrecognisedError: they differ, or one of them fails.
     """
     # No autocast or forced backend of the caller's: the question is what is computed, not how fast.
     with torch.no_grad(), torch.autocast("cpu", enabled=False), backend("reference"):
@@ -65,15 +65,15 @@ def _compare(forward: FusedForward, twin: nn.Module, generator: torch.Generator)
         own = type(twin).forward(twin, h, edge_index, pos.clone(), *velocity, edge_attr, node_attr)
         fused = convolve(twin, forward.options, h, pos, edge_index, edge_attr, *(velocity or (None,)), node_attr)
     except Exception as error:
-        raise Unrecognised(f"it fails on a trial graph: {error}") from error
+        raise UnrecognisedError(f"it fails on a trial graph: {error}") from error
     if not (isinstance(own, tuple) and len(own) == 3 and own[2] is edge_attr):
-        raise Unrecognised("it does not return features, positions and edge_attr")
+        raise UnrecognisedError("it does not return features, positions and edge_attr")
     pairs = ((own[0], fused[0], "features"), (own[1] - pos, fused[1] - pos, "positions"))
     for expected, actual, what in pairs:
         error = (expected - actual).abs().max() / expected.abs().max()
         # Written so that nan is an error too.
         if not error <= TOLERANCE:
-            raise Unrecognised(f"on a trial graph its new {what} differ from the published layer's by {error:.0e}")
+            raise UnrecognisedError(f"on a trial graph its new {what} differ from the published layer's by {error:.0e}")
 
 
 def _input_sizes(layer: nn.Module) -> tuple[int, int, int]:
@@ -90,5 +90,5 @@ def _input_sizes(layer: nn.Module) -> tuple[int, int, int]:
     edge_size = layer.edge_mlp[0].in_features - 2 * h_size - 1
     attr_size = node_mlp[0].in_features - hidden - h_size
     if edge_size < 0 or attr_size < 0:
-        raise Unrecognised("the shapes of its weights do not belong together")
+        raise UnrecognisedError("the shapes of its weights do not belong together")
     return h_size, edge_size, attr_size

@@ -12,7 +12,7 @@ from .edge_pair import joined
 from .frame_conv import LayerOptions, convolve
 
 
-class Unrecognised(Exception):
+class UnrecognisedError(Exception):
     """Why a layer is not one that the fused forward can stand for."""
 
 
@@ -71,18 +71,18 @@ def fused_forward(layer: nn.Module) -> FusedForward:
     """The fused forward of a published layer, from its class name, attributes and modules.
 
     Raises:
-        Unrecognised: anything about the layer is not as published.
+        UnrecognisedError: anything about the layer is not as published.
     """
     name = type(layer).__name__
     if name not in KINDS:
-        raise Unrecognised(f"its class {name} is derived from a published one and may compute something else")
+        raise UnrecognisedError(f"its class {name} is derived from a published one and may compute something else")
     if "forward" in vars(layer):
-        raise Unrecognised("its forward was exchanged by other code")
+        raise UnrecognisedError("its forward was exchanged by other code")
     kind = KINDS[name]
     _check_parts(layer, kind)
     part = hooked_part(layer)
     if part is not None:
-        raise Unrecognised(f"{part} has hooks, which the fused forward would not call")
+        raise UnrecognisedError(f"{part} has hooks, which the fused forward would not call")
     options = _options(layer, kind)
     return (FusedVelocityForward if kind.velocity else FusedForward)(layer, options)
 
@@ -106,7 +106,7 @@ def _attribute(layer: nn.Module, name: str):
     try:
         return getattr(layer, name)
     except AttributeError:
-        raise Unrecognised(f"it has no attribute {name!r}") from None
+        raise UnrecognisedError(f"it has no attribute {name!r}") from None
 
 
 def _check_parts(layer: nn.Module, kind: Kind) -> None:
@@ -118,9 +118,11 @@ def _check_parts(layer: nn.Module, kind: Kind) -> None:
     found = set(layer._modules)
     own = [*layer._parameters, *layer._buffers]
     if found - expected or own:
-        raise Unrecognised(f"it has parts that the published layer has not: {_listed([*(found - expected), *own])}")
+        raise UnrecognisedError(
+            f"it has parts that the published layer has not: {_listed([*(found - expected), *own])}"
+        )
     if expected - found:
-        raise Unrecognised(f"it lacks parts of the published layer: {_listed(expected - found)}")
+        raise UnrecognisedError(f"it lacks parts of the published layer: {_listed(expected - found)}")
 
 
 def _listed(names: Iterable[str]) -> str:
@@ -140,7 +142,7 @@ def _options(layer: nn.Module, kind: Kind) -> LayerOptions:
     names = {activation_name(module) for module in activations}
     if len(names) > 1 or None in names:
         listed = _listed({str(module) for module in activations})
-        raise Unrecognised(f"its activations, {listed}, are not one that the fused forward knows")
+        raise UnrecognisedError(f"its activations, {listed}, are not one that the fused forward knows")
     return LayerOptions(kind.basis, activation=names.pop(), tanh=tanh, **_settings(layer))
 
 
@@ -148,7 +150,7 @@ def _sequence(layer: nn.Module, name: str) -> list[nn.Module]:
     """The modules of a part; a class derived from Sequential may call them otherwise."""
     part = getattr(layer, name)
     if type(part) is not nn.Sequential:
-        raise Unrecognised(f"{name} must be a Sequential; it is a {type(part).__name__}")
+        raise UnrecognisedError(f"{name} must be a Sequential; it is a {type(part).__name__}")
     return list(part)
 
 
@@ -159,7 +161,7 @@ def _check_pattern(found: list[nn.Module], name: str, pattern: list[type | None]
     )
     if not fits:
         types = ", ".join(type(module).__name__ for module in found)
-        raise Unrecognised(f"{name} is not built as published; it is made of {types}")
+        raise UnrecognisedError(f"{name} is not built as published; it is made of {types}")
 
 
 def _settings(layer: nn.Module) -> dict:
@@ -172,7 +174,9 @@ def _settings(layer: nn.Module) -> dict:
         }
     # EGNN's stand-alone program: another normalisation, no bound, sums as an option.
     if _attribute(layer, "normalize"):
-        raise Unrecognised("normalize=True divides by a distance without differentiating it, as no frame mode does")
+        raise UnrecognisedError(
+            "normalize=True divides by a distance without differentiating it, as no frame mode does"
+        )
     return {
         "recurrent": bool(layer.residual),
         "frame": "raw",

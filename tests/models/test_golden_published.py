@@ -47,7 +47,8 @@ def prepare(case: golden_cases.Case, module: torch.nn.Module, dtype: torch.dtype
     module.to(dtype).load_state_dict(case.group("state", dtype), strict=True)
     if fused:
         report = clof_ext.replace_layers(module)
-        assert report.replaced and not report.left, str(report)
+        assert report.replaced, str(report)
+        assert not report.left, str(report)
     return golden_cases.differentiable(case.group("in", dtype))
 
 

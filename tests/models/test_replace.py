@@ -72,7 +72,8 @@ def test_replaced_layer_computes_the_same(kind, options):
     module = layer(kind, **options)
     expected = call(module)
     report = clof_ext.replace_layers(module)
-    assert report.replaced == {"(the model itself)": kind.__name__} and not report.left
+    assert report.replaced == {"(the model itself)": kind.__name__}
+    assert not report.left
     assert_same(call(module), expected)
     clof_ext.restore_layers(module)
     assert all(torch.equal(a, b) for a, b in zip(call(module), expected, strict=True))
@@ -245,7 +246,8 @@ def test_left_with_a_reason(make, reason):
     module = nn.ModuleDict({"one": make(), "two": layer()})
     own = vars(module["one"]).get("forward")
     report = clof_ext.replace_layers(module)
-    assert set(report.left) == {"one"} and set(report.replaced) == {"two"}
+    assert set(report.left) == {"one"}
+    assert set(report.replaced) == {"two"}
     with pytest.raises(AssertionError, match=reason):
         raise AssertionError(report.left["one"])
     assert vars(module["one"]).get("forward") is own
@@ -261,7 +263,8 @@ def test_state_hooks_and_optimizers_stay():
     model.eval()
     assert clof_ext.replace_layers(model).replaced
     assert not seen, "recognising a layer must not call its hooks"
-    assert list(model.state_dict()) == names and not model.training
+    assert list(model.state_dict()) == names
+    assert not model.training
     assert all(a is b for a, b in zip(model.parameters(), parameters, strict=True))
     before = model(*batch())
     assert seen == ["part", "layer"]
@@ -365,7 +368,8 @@ def test_verify(as_keywords):
     names = ("h", "x", "edges", "vel", "edge_attr")
     report = clof_ext.replace_layers(model, verify=dict(zip(names, values, strict=True)) if as_keywords else values)
     assert set(report.replaced) == {"gcl_0", "gcl_1"}
-    assert 0 < report.verified.outputs < 1e-5 and 0 < report.verified.gradients < 1e-4
+    assert 0 < report.verified.outputs < 1e-5
+    assert 0 < report.verified.gradients < 1e-4
     assert "Verified: outputs differ by at most" in str(report)
     assert report.as_dict()["verified"]["outputs"] == report.verified.outputs
 
@@ -384,9 +388,21 @@ def test_verify_leaves_arguments_gradients_and_buffers():
     h, pos, edges, _, edge_attr = batch()
     before = pos.clone()
     clof_ext.replace_layers(model, verify=(h, pos, edges, edge_attr))
-    assert torch.equal(pos, before) and not pos.requires_grad
+    assert torch.equal(pos, before)
+    assert not pos.requires_grad
     assert model.calls == 0
     assert all(parameter.grad is None for parameter in model.parameters())
+
+
+def test_verify_repeats_random_numbers():
+    class Dropping(ClofNet_vel):
+        def edge_features(self, *values):
+            return nn.functional.dropout(super().edge_features(*values))
+
+    model, values = Dropping(1, 2, H, 2), batch()
+    state = torch.random.get_rng_state()
+    assert clof_ext.replace_layers(model, verify=values).replaced
+    assert torch.equal(torch.random.get_rng_state(), state)
 
 
 def test_verify_of_a_model_that_cannot_be_differentiated():
@@ -418,5 +434,5 @@ def test_verify_finds_a_difference_and_undoes():
 def test_errors():
     with pytest.raises(TypeError, match=r"model must be a torch.nn.Module; got list"):
         clof_ext.replace_layers([])
-    with pytest.raises(TypeError, match="verify must be the arguments of a call of the model, .* got Tensor"):
+    with pytest.raises(TypeError, match=r"verify must be the arguments of a call of the model, .* got Tensor"):
         clof_ext.replace_layers(network(), verify=torch.ones(1))

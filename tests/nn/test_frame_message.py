@@ -1,5 +1,6 @@
 """The definition of the fused edge block: against the formula written out per edge, derivatives, dtypes, errors."""
 
+import itertools
 import math
 
 import pytest
@@ -41,7 +42,7 @@ class Block:
         self.activation = MODULES[options.get("activation", "silu")]()
         n_out = 1 if options.get("basis") == "radial" else 3
         sizes = [2 * F + 1 + edge_dim] + [H] * depth
-        self.edge_layers = [nn.Linear(a, b) for a, b in zip(sizes, sizes[1:])]
+        self.edge_layers = [nn.Linear(a, b) for a, b in itertools.pairwise(sizes)]
         self.att_layers = [nn.Linear(H, 1)] if attention else []
         self.coord_layers = [nn.Linear(H, H) for _ in range(coord_depth - 1)] + [nn.Linear(H, n_out, bias=last_bias)]
         for layer in self.edge_layers + self.att_layers + self.coord_layers:
@@ -143,8 +144,10 @@ def test_no_edges():
     block = Block()
     block.edge_index, block.edge_attr = torch.empty(2, 0, dtype=torch.long), torch.empty(0, D).double()
     message, vector = block.run()
-    assert message.shape == (N, H) and not message.any()
-    assert vector.shape == (N, 3) and not vector.any()
+    assert message.shape == (N, H)
+    assert not message.any()
+    assert vector.shape == (N, 3)
+    assert not vector.any()
 
 
 def test_takes_a_plan():

@@ -15,10 +15,14 @@ def conv(**options) -> FrameConv:
 
 def test_defaults_of_the_bases():
     complete, radial = conv(), conv(basis="radial")
-    assert len(complete.edge_mlp) == 6 and len(radial.edge_mlp) == 4
-    assert hasattr(complete, "layer_norm") and not hasattr(radial, "layer_norm")
-    assert complete.coord_mlp[2].out_features == 3 and radial.coord_mlp[2].out_features == 1
-    assert not hasattr(complete, "coord_mlp_vel") and hasattr(conv(velocity=True), "coord_mlp_vel")
+    assert len(complete.edge_mlp) == 6
+    assert len(radial.edge_mlp) == 4
+    assert hasattr(complete, "layer_norm")
+    assert not hasattr(radial, "layer_norm")
+    assert complete.coord_mlp[2].out_features == 3
+    assert radial.coord_mlp[2].out_features == 1
+    assert not hasattr(complete, "coord_mlp_vel")
+    assert hasattr(conv(velocity=True), "coord_mlp_vel")
 
 
 def test_published_names():
