@@ -15,8 +15,9 @@ N_NODES = 6
 # there the published cross product takes the wrong axis.
 RECEIVERS = (0, 0, 1, 1, 2, 2, 2, 3, 3, 1, 0)
 SENDERS = (1, 2, 0, 3, 4, 1, 1, 4, 0, 2, 3)
-# Factors of the last coordinate weights: ordinary vectors, and such that the bound of the published layers is reached.
-HEAD_SCALES = (1.0, 1e4)
+# Training mode and a factor of the last coordinate weights: ordinary vectors, and such that the published bound is
+# reached.
+TRIALS = ((True, 1.0), (False, 1e4))
 # Largest difference in units of the largest value, in float64.
 TOLERANCE = 1e-9
 SEED = 0
@@ -30,9 +31,9 @@ def probe(forward: FusedForward) -> None:
     """
     # No autocast or forced backend of the caller's: the question is what is computed, not how fast.
     with torch.no_grad(), torch.autocast("cpu", enabled=False), backend("reference"):
-        for scale in HEAD_SCALES:
+        for training, scale in TRIALS:
             generator = torch.Generator("cpu").manual_seed(SEED)
-            twin = bare_copy(forward.layer, generator)
+            twin = bare_copy(forward.layer, generator).train(training)
             head = next(part for part in reversed(twin.coord_mlp) if isinstance(part, nn.Linear))
             head.weight.mul_(scale)
             _compare(forward, twin, generator)
@@ -56,7 +57,7 @@ def _random(generator: torch.Generator, *shape: int) -> Tensor:
 
 def _compare(forward: FusedForward, twin: nn.Module, generator: torch.Generator) -> None:
     edge_index = torch.tensor((RECEIVERS, SENDERS), device="cpu")
-    h_size, edge_size, attr_size = _input_sizes(forward.layer)
+    h_size, edge_size, attr_size = _input_sizes(forward)
     h, pos, vel = (_random(generator, N_NODES, size) for size in (h_size, 3, 3))
     edge_attr = _random(generator, len(SENDERS), edge_size) if edge_size else None
     node_attr = _random(generator, N_NODES, attr_size) if attr_size else None
@@ -76,13 +77,14 @@ def _compare(forward: FusedForward, twin: nn.Module, generator: torch.Generator)
             raise UnrecognisedError(f"on a trial graph its new {what} differ from the published layer's by {error:.0e}")
 
 
-def _input_sizes(layer: nn.Module) -> tuple[int, int, int]:
+def _input_sizes(forward: FusedForward) -> tuple[int, int, int]:
     """Columns of h, edge_attr and node_attr, from the shapes of the weights."""
+    layer = forward.layer
     hidden = layer.coord_mlp[0].in_features
     node_mlp = [part for part in layer.node_mlp.modules() if isinstance(part, nn.Linear)]
     if "coord_mlp_vel" in layer._modules:
         h_size = next(part for part in layer.coord_mlp_vel.modules() if isinstance(part, nn.Linear)).in_features
-    elif layer.residual if "residual" in vars(layer) else layer.recurrent:
+    elif forward.options.recurrent:
         h_size = node_mlp[-1].out_features
     else:
         # Nothing tells h from node_attr; only their sum matters here.

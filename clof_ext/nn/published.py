@@ -80,18 +80,18 @@ def fused_forward(layer: nn.Module) -> FusedForward:
         raise UnrecognisedError("its forward was exchanged by other code")
     kind = KINDS[name]
     _check_parts(layer, kind)
+    options = _options(layer, kind)
     part = hooked_part(layer)
     if part is not None:
         raise UnrecognisedError(f"{part} has hooks, which the fused forward would not call")
-    options = _options(layer, kind)
     return (FusedVelocityForward if kind.velocity else FusedForward)(layer, options)
 
 
 def hooked_part(layer: nn.Module) -> str | None:
-    """The name of a fused part that has hooks, or None."""
+    """The name of a fused part that has hooks, or None; the parts are Sequentials of modules without children."""
     for name in FUSED_PARTS:
         part = layer._modules.get(name)
-        if part is not None and any(_has_hooks(module) for module in part.modules()):
+        if part is not None and (_has_hooks(part) or any(map(_has_hooks, part._modules.values()))):
             return name
     return None
 
@@ -102,27 +102,17 @@ def _has_hooks(module: nn.Module) -> bool:
     )
 
 
-def _attribute(layer: nn.Module, name: str):
-    try:
-        return getattr(layer, name)
-    except AttributeError:
-        raise UnrecognisedError(f"it has no attribute {name!r}") from None
-
-
 def _check_parts(layer: nn.Module, kind: Kind) -> None:
     """The layer's own modules are the published ones, and it has no other state."""
-    expected = {"edge_mlp", "node_mlp", "coord_mlp"}
-    expected |= {"att_mlp"} if _attribute(layer, "attention") else set()
-    expected |= {"coord_mlp_vel"} if kind.velocity else set()
-    expected |= {"layer_norm"} if kind.layer_norm else set()
+    needed = {"edge_mlp", "node_mlp", "coord_mlp"}
+    needed |= {"coord_mlp_vel"} if kind.velocity else set()
+    needed |= {"layer_norm"} if kind.layer_norm else set()
     found = set(layer._modules)
-    own = [*layer._parameters, *layer._buffers]
-    if found - expected or own:
-        raise UnrecognisedError(
-            f"it has parts that the published layer has not: {_listed([*(found - expected), *own])}"
-        )
-    if expected - found:
-        raise UnrecognisedError(f"it lacks parts of the published layer: {_listed(expected - found)}")
+    extra = [*(found - needed - {"att_mlp"}), *layer._parameters, *layer._buffers]
+    if extra:
+        raise UnrecognisedError(f"it has parts that the published layer has not: {_listed(extra)}")
+    if needed - found:
+        raise UnrecognisedError(f"it lacks parts of the published layer: {_listed(needed - found)}")
 
 
 def _listed(names: Iterable[str]) -> str:
@@ -131,8 +121,8 @@ def _listed(names: Iterable[str]) -> str:
 
 def _options(layer: nn.Module, kind: Kind) -> LayerOptions:
     """What the layer does beside its parameters; the patterns of its fused parts are checked on the way."""
-    tanh = bool(_attribute(layer, "tanh"))
     edge_mlp, coord_mlp = _sequence(layer, "edge_mlp"), _sequence(layer, "coord_mlp")
+    tanh = bool(coord_mlp) and type(coord_mlp[-1]) is nn.Tanh
     any_module = None
     _check_pattern(edge_mlp, "edge_mlp", [nn.Linear, any_module] * (len(edge_mlp) // 2))
     _check_pattern(coord_mlp, "coord_mlp", [nn.Linear, any_module, nn.Linear] + [nn.Tanh] * tanh)
@@ -165,22 +155,20 @@ def _check_pattern(found: list[nn.Module], name: str, pattern: list[type | None]
 
 
 def _settings(layer: nn.Module) -> dict:
-    """The options that the two public programs name differently."""
+    """The options that the two public programs name differently; what a copy leaves out has its default there."""
     if "residual" not in vars(layer):
         return {
-            "recurrent": bool(_attribute(layer, "recurrent")),
-            "frame": "soft" if _attribute(layer, "norm_diff") else "raw",
-            "coords_weight": float(_attribute(layer, "coords_weight")),
+            "recurrent": bool(getattr(layer, "recurrent", True)),
+            "frame": "soft" if getattr(layer, "norm_diff", False) else "raw",
+            "coords_weight": float(getattr(layer, "coords_weight", 1.0)),
         }
     # EGNN's stand-alone program: another normalisation, no bound, sums as an option.
-    if _attribute(layer, "normalize"):
-        raise UnrecognisedError(
-            "normalize=True divides by a distance without differentiating it, as no frame mode does"
-        )
+    if getattr(layer, "normalize", False):
+        raise UnrecognisedError("with normalize=True it divides by a distance without differentiating that")
     return {
         "recurrent": bool(layer.residual),
         "frame": "raw",
         "coords_weight": 1.0,
         "clamp": math.inf,
-        "vector_reduce": _attribute(layer, "coords_agg"),
+        "vector_reduce": getattr(layer, "coords_agg", "mean"),
     }

@@ -211,7 +211,21 @@ def unbounded(self, coord, edge_index, message):
     return coord + self.coords_weight * total / count.clamp(min=1)
 
 
+def only_when(training: bool):
+    """A forward that halves the features in one mode."""
+
+    def forward(self, *values):
+        h, coord, edge_attr = Clof_GCL.forward(self, *values)
+        return (h / 2 if self.training == training else h), coord, edge_attr
+
+    return forward
+
+
 LEFT = {
+    "changed training": (lambda: lookalike("Clof_GCL", forward=only_when(True)), "its new features differ"),
+    "changed evaluation": (lambda: lookalike("Clof_GCL", forward=only_when(False)), "its new features differ"),
+    "empty part": (lambda: with_part("coord_mlp", nn.Sequential()), "coord_mlp is not built as published"),
+    "unused gate": (lambda: with_part("att_mlp", nn.Sequential(nn.Linear(H, 1), nn.Sigmoid())), "features differ"),
     "derived class": (lambda: layer(Derived), "its class Derived is derived from a published one"),
     "extra part": (with_extra_part, "parts that the published layer has not: gru"),
     "extra parameter": (with_extra_parameter, "parts that the published layer has not: scale"),
@@ -229,7 +243,7 @@ LEFT = {
     ),
     "hooks": (with_hook, "edge_mlp has hooks"),
     "own forward": (with_own_forward, "its forward was exchanged by other code"),
-    "no attribute": (without_attribute, "it has no attribute 'norm_diff'"),
+    "no attribute": (without_attribute, "fails on a trial graph: .* has no attribute 'norm_diff'"),
     "normalize": (lambda: plain_egnn.E_GCL(H, H, D, normalize=True), "normalize=True"),
     "changed features": (lambda: lookalike("Clof_GCL", forward=summed), "its new features differ"),
     "changed bound": (lambda: lookalike("Clof_GCL", move=unbounded), "its new positions differ"),
