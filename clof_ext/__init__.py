@@ -1,6 +1,6 @@
 """SE(3)-equivariant message passing on complete local frames, fused: fast and small in memory, the same numbers."""
 
-from . import _backends, _register, ops
+from . import _backends, _register, models, nn, ops
 from ._backends import backend
 from ._version import __version__
 from .graph import EdgePlan, prepare_graph
@@ -12,7 +12,10 @@ if _backends.binary() is not None:
 __all__ = [
     "EdgePlan",
     "Report",
+    "__version__",
     "backend",
+    "models",
+    "nn",
     "ops",
     "prepare_graph",
     "replace_layers",

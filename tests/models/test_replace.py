@@ -103,6 +103,40 @@ def test_keywords_and_a_pair_of_index_tensors():
     assert_same((h, pos), expected)
 
 
+def test_networks_that_pass_a_pair():
+    model = EGNN(1, 2, H, 2)
+    h, pos, edges, _, edge_attr = batch()
+    expected = model(h, pos.clone(), edges, edge_attr)
+    clof_ext.replace_layers(model)
+    assert_same([model(h, pos, list(edges), edge_attr)], [expected], rtol=1e-4, atol=1e-5)
+
+
+def test_autocast():
+    model, (h, pos, *rest) = network(), batch()
+    exact = model(h, pos.clone(), *rest)
+    with torch.autocast("cpu", torch.bfloat16):
+        plain = model(h, pos.clone(), *rest)
+        clof_ext.replace_layers(model)
+        fused = model(h, pos, *rest)
+    assert fused.dtype == plain.dtype == torch.float32
+    assert (fused - exact).abs().max() < 2 * (plain - exact).abs().max()
+
+
+def test_second_derivatives():
+    """Forces are often a gradient, and are trained on."""
+    model, (h, pos, *rest) = network().double(), batch()
+    values = [value.double() if value.is_floating_point() else value for value in rest]
+
+    def curvature() -> torch.Tensor:
+        leaf = pos.double().requires_grad_()
+        (force,) = torch.autograd.grad(model(h.double(), leaf.clone(), *values).square().sum(), leaf, create_graph=True)
+        return torch.autograd.grad(force.square().sum(), leaf)[0]
+
+    expected = curvature()
+    clof_ext.replace_layers(model)
+    assert_same([curvature()], [expected], rtol=1e-8, atol=1e-8)
+
+
 def test_pair_is_joined_once_and_again_after_a_change():
     row, col = torch.tensor([0, 1]), torch.tensor([1, 0])
     first = joined([row, col])
