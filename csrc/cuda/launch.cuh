@@ -27,7 +27,7 @@ template <class T, class Functor> __global__ void map_kernel(Functor functor, in
   const int64_t step = int64_t(gridDim.x) * blockDim.x;
   for (int64_t i = int64_t(blockIdx.x) * blockDim.x + threadIdx.x; i < edges * channels.parts(); i += step) {
     const int64_t edge = i / channels.parts(), part = i % channels.parts();
-    functor.template operator()<T>(edge, 1, part, channels.split ? part + 1 : channels.count);
+    functor.template operator()<T>(edge, part, channels.split ? part + 1 : channels.count);
   }
 }
 
@@ -37,7 +37,7 @@ __global__ void sum_kernel(Functor functor, const int32_t* start, int64_t nodes,
   for (int64_t i = int64_t(blockIdx.x) * blockDim.x + threadIdx.x; i < nodes * channels.parts(); i += step) {
     const int64_t node = i / channels.parts(), part = i % channels.parts();
     for (int64_t p = start[node]; p < start[node + 1]; ++p) {
-      functor.template operator()<T>(p, 1, part, channels.split ? part + 1 : channels.count);
+      functor.template operator()<T>(p, part, channels.split ? part + 1 : channels.count);
     }
   }
 }

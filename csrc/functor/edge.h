@@ -58,8 +58,8 @@ CLOF_HD Ends<V> load_ends(const Graph& graph, const Rows<S>& edge, const void* v
 }
 
 // Edge numbers at the positions first, first + 1, ... of the order by receiver or by sender.
-template <class S> CLOF_HD Rows<S> edges_by(const Graph& graph, Place role, int64_t first, int count, S) {
-  return lookup(role == Place::receiver ? graph.by_receiver : graph.by_sender, consecutive<S>(first, count));
+template <class S> CLOF_HD Rows<S> edges_by(const Graph& graph, Place role, int64_t first) {
+  return lookup(role == Place::receiver ? graph.by_receiver : graph.by_sender, consecutive<S>(first));
 }
 
 template <class S> CLOF_HD Rows<S> node_of(const Graph& graph, Place role, const Rows<S>& edge) {
@@ -67,9 +67,9 @@ template <class S> CLOF_HD Rows<S> node_of(const Graph& graph, Place role, const
 }
 
 // Writes C numbers to each of the rows first, first + 1, ... of a dense (rows, C) array.
-template <class S, class U, int C> CLOF_HD void store_row(U* base, int64_t first, int count, const S (&values)[C]) {
-  const Rows<S> rows = consecutive<S>(first, count);
-  for (int column = 0; column < C; ++column) store(base, rows, count, C, column, values[column]);
+template <class S, class U, int C> CLOF_HD void store_row(U* base, int64_t first, const S (&values)[C]) {
+  const Rows<S> rows = consecutive<S>(first);
+  for (int column = 0; column < C; ++column) store(base, rows, C, column, values[column]);
 }
 
 }  // namespace CLOF_ISA

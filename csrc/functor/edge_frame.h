@@ -10,15 +10,15 @@ inline namespace CLOF_ISA {
 template <class T, bool Second> struct EdgeFrameMap {
   EdgeFrameArguments a;
 
-  template <class S> CLOF_HD void operator()(int64_t first, int count, int64_t, int64_t) const {
+  template <class S> CLOF_HD void operator()(int64_t first, int64_t, int64_t) const {
     using V = Number<S, Second>;
-    const Rows<S> edge = consecutive<S>(first, count);
+    const Rows<S> edge = consecutive<S>(first);
     const Ends<V> x = load_ends<V, S, T>(a.graph, edge, a.pos, a.pos_tangent);
     const Mat3<V> frame = edge_frame(a.mode, x);
     const Mat3<S> out{result(frame.a), result(frame.b), result(frame.c)};
     T* base = static_cast<T*>(a.frame);
     const S values[9] = {out.a.x, out.a.y, out.a.z, out.b.x, out.b.y, out.b.z, out.c.x, out.c.y, out.c.z};
-    store_row(base, first, count, values);
+    store_row(base, first, values);
   }
 };
 
@@ -27,13 +27,13 @@ template <class T, bool Second> struct EdgeFrameSum {
   EdgeFrameArguments a;
   Place role;
 
-  template <class S> CLOF_HD void operator()(int64_t first, int count, int64_t, int64_t) const {
+  template <class S> CLOF_HD void operator()(int64_t first, int64_t, int64_t) const {
     using V = Number<S, Second>;
-    const Rows<S> edge = edges_by(a.graph, role, first, count, S());
+    const Rows<S> edge = edges_by<S>(a.graph, role, first);
     const Ends<V> x = load_ends<V, S, T>(a.graph, edge, a.pos, a.pos_tangent);
     const Mat3<V> grad = load_mat3<V, S, T>(a.grad_frame, edge);
     const Ends<V> end = edge_frame_vjp(frame_parts(a.mode, x), x, grad);
-    accumulate3(static_cast<T*>(a.grad_pos), node_of<S>(a.graph, role, edge), count,
+    accumulate3(static_cast<T*>(a.grad_pos), node_of<S>(a.graph, role, edge),
                 result(role == Place::receiver ? end.i : end.j));
   }
 };

@@ -20,20 +20,20 @@ CLOF_HD Ends<V> load_velocities(const EdgeScalarsArguments& a, const Rows<S>& ed
 template <class T, bool Second> struct EdgeScalarsMap {
   EdgeScalarsArguments a;
 
-  template <class S> CLOF_HD void operator()(int64_t first, int count, int64_t, int64_t) const {
+  template <class S> CLOF_HD void operator()(int64_t first, int64_t, int64_t) const {
     using V = Number<S, Second>;
-    const Rows<S> edge = consecutive<S>(first, count);
+    const Rows<S> edge = consecutive<S>(first);
     const Ends<V> x = load_ends<V, S, T>(a.graph, edge, a.pos, a.pos_tangent);
     const EdgeScalars<V> out = edge_scalars(a.mode, x, load_velocities<V, S, T>(a, edge));
     T* base = static_cast<T*>(a.scalars);
     const Vec3<S> p = result(out.x.i), q = result(out.x.j), u = result(out.v.i), w = result(out.v.j);
     if (a.vel == nullptr) {
       const S values[kScalarsWithoutVelocity] = {result(out.sin), result(out.cos), p.x, p.y, p.z, q.x, q.y, q.z};
-      store_row(base, first, count, values);
+      store_row(base, first, values);
     } else {
       const S values[kScalarsWithVelocity] = {result(out.sin), result(out.cos), p.x, p.y, p.z, q.x, q.y, q.z,
                                               u.x, u.y, u.z, w.x, w.y, w.z};
-      store_row(base, first, count, values);
+      store_row(base, first, values);
     }
   }
 };
@@ -42,17 +42,17 @@ template <class T, bool Second> struct EdgeScalarsSum {
   EdgeScalarsArguments a;
   Place role;
 
-  template <class S> CLOF_HD void operator()(int64_t first, int count, int64_t, int64_t) const {
+  template <class S> CLOF_HD void operator()(int64_t first, int64_t, int64_t) const {
     using V = Number<S, Second>;
-    const Rows<S> edge = edges_by(a.graph, role, first, count, S());
+    const Rows<S> edge = edges_by<S>(a.graph, role, first);
     const Ends<V> x = load_ends<V, S, T>(a.graph, edge, a.pos, a.pos_tangent);
     const EdgeScalarsGradient<V> grad =
         edge_scalars_vjp(a.mode, x, load_velocities<V, S, T>(a, edge), load_gradient<V>(edge));
     const Rows<S> node = node_of<S>(a.graph, role, edge);
     const bool receiver = role == Place::receiver;
-    accumulate3(static_cast<T*>(a.grad_pos), node, count, result(receiver ? grad.x.i : grad.x.j));
+    accumulate3(static_cast<T*>(a.grad_pos), node, result(receiver ? grad.x.i : grad.x.j));
     if (a.vel != nullptr) {
-      accumulate3(static_cast<T*>(a.grad_vel), node, count, result(receiver ? grad.v.i : grad.v.j));
+      accumulate3(static_cast<T*>(a.grad_vel), node, result(receiver ? grad.v.i : grad.v.j));
     }
   }
 

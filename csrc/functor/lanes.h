@@ -15,10 +15,10 @@ template <class S> struct Rows {
   int64_t at[lanes_of<S>];
 };
 
-// The rows first, first + 1, ...; in a tail the last row is repeated, and `count` says how many lanes are real.
-template <class S> CLOF_HD Rows<S> consecutive(int64_t first, int count) {
+// The rows first, first + 1, ...
+template <class S> CLOF_HD Rows<S> consecutive(int64_t first) {
   Rows<S> rows;
-  for (int lane = 0; lane < lanes_of<S>; ++lane) rows.at[lane] = first + (lane < count ? lane : count - 1);
+  for (int lane = 0; lane < lanes_of<S>; ++lane) rows.at[lane] = first + lane;
   return rows;
 }
 
@@ -52,28 +52,22 @@ template <class S> struct Lanes {
 };
 
 // Writes lanes to rows of their own.
-template <class S, class U>
-CLOF_HD void store(U* base, const Rows<S>& rows, int count, int64_t stride, int64_t column, S x) {
+template <class S, class U> CLOF_HD void store(U* base, const Rows<S>& rows, int64_t stride, int64_t column, S x) {
   const Lanes<S> lanes(x);
-  for (int lane = 0; lane < lanes_of<S>; ++lane) {
-    if (lane < count) base[rows.at[lane] * stride + column] = Narrow<U>::from(lanes.at[lane]);
-  }
+  for (int lane = 0; lane < lanes_of<S>; ++lane) base[rows.at[lane] * stride + column] = Narrow<U>::from(lanes.at[lane]);
 }
 
 // Adds lanes to rows that may coincide, one after the other, so that the order of a sum is the order of the edges.
 template <class S, class U>
-CLOF_HD void accumulate(U* base, const Rows<S>& rows, int count, int64_t stride, int64_t column, S x) {
+CLOF_HD void accumulate(U* base, const Rows<S>& rows, int64_t stride, int64_t column, S x) {
   const Lanes<S> lanes(x);
-  for (int lane = 0; lane < lanes_of<S>; ++lane) {
-    if (lane < count) base[rows.at[lane] * stride + column] += lanes.at[lane];
-  }
+  for (int lane = 0; lane < lanes_of<S>; ++lane) base[rows.at[lane] * stride + column] += lanes.at[lane];
 }
 
-template <class S, class U>
-CLOF_HD void accumulate3(U* base, const Rows<S>& rows, int count, Vec3<S> v) {
-  accumulate(base, rows, count, 3, 0, v.x);
-  accumulate(base, rows, count, 3, 1, v.y);
-  accumulate(base, rows, count, 3, 2, v.z);
+template <class S, class U> CLOF_HD void accumulate3(U* base, const Rows<S>& rows, Vec3<S> v) {
+  accumulate(base, rows, 3, 0, v.x);
+  accumulate(base, rows, 3, 1, v.y);
+  accumulate(base, rows, 3, 2, v.z);
 }
 
 }  // namespace CLOF_ISA

@@ -56,24 +56,24 @@ template <class T, class U, int R, bool Second> struct TensorFormLoads {
 template <class T, class U, int R, bool Second> struct TensorFormMap {
   TensorFormLoads<T, U, R, Second> in;
 
-  template <class S> CLOF_HD void operator()(int64_t first, int count, int64_t channel, int64_t end) const {
+  template <class S> CLOF_HD void operator()(int64_t first, int64_t channel, int64_t end) const {
     using V = Number<S, Second>;
     const TensorFormArguments& a = in.a;
-    const Rows<S> edge = consecutive<S>(first, count);
+    const Rows<S> edge = consecutive<S>(first);
     const Mat3<V> frame = edge_frame(a.mode, in.template ends<S>(edge));
     for (; channel < end; ++channel) {
-      if (a.grad_s != nullptr) write(a.grad_s, edge, count, channel, project(frame, in.template weighted_t<S>(edge, channel)));
+      if (a.grad_s != nullptr) write(a.grad_s, edge, channel, project(frame, in.template weighted_t<S>(edge, channel)));
       if (a.place == Place::edge && a.grad_t != nullptr) {
-        write(a.grad_t, edge, count, channel, tensorize(frame, in.tensor(a.s, a.s_tangent, edge, channel)));
+        write(a.grad_t, edge, channel, tensorize(frame, in.tensor(a.s, a.s_tangent, edge, channel)));
       }
     }
   }
 
   template <class S, class V>
-  CLOF_HD void write(void* base, const Rows<S>& edge, int count, int64_t channel, const Tensor<V, R>& value) const {
+  CLOF_HD void write(void* base, const Rows<S>& edge, int64_t channel, const Tensor<V, R>& value) const {
     constexpr int size = power_of_3(R);
     for (int c = 0; c < size; ++c) {
-      store(static_cast<U*>(base), edge, count, in.a.channels * size, channel * size + c, result(value.at[c]));
+      store(static_cast<U*>(base), edge, in.a.channels * size, channel * size + c, result(value.at[c]));
     }
   }
 };
@@ -83,10 +83,10 @@ template <class T, class U, int R, bool Second> struct TensorFormSum {
   TensorFormLoads<T, U, R, Second> in;
   Place role;
 
-  template <class S> CLOF_HD void operator()(int64_t first, int count, int64_t channel, int64_t end) const {
+  template <class S> CLOF_HD void operator()(int64_t first, int64_t channel, int64_t end) const {
     using V = Number<S, Second>;
     const TensorFormArguments& a = in.a;
-    const Rows<S> edge = edges_by(a.graph, role, first, count, S());
+    const Rows<S> edge = edges_by<S>(a.graph, role, first);
     const Rows<S> node = node_of<S>(a.graph, role, edge);
     const Ends<V> x = in.template ends<S>(edge);
     const FrameParts<V> parts = frame_parts(a.mode, x);
@@ -94,24 +94,24 @@ template <class T, class U, int R, bool Second> struct TensorFormSum {
     Mat3<V> grad_frame{{zero, zero, zero}, {zero, zero, zero}, {zero, zero, zero}};
     for (; channel < end; ++channel) {
       const Tensor<V, R> s = in.tensor(a.s, a.s_tangent, edge, channel);
-      if (a.place == role && a.grad_t != nullptr) add_tensor(node, count, channel, tensorize(parts.frame, s), edge);
+      if (a.place == role && a.grad_t != nullptr) add_tensor(node, channel, tensorize(parts.frame, s), edge);
       if (a.grad_pos != nullptr) {
         grad_frame = grad_frame + form_frame_vjp(parts.frame, s, in.template weighted_t<S>(edge, channel));
       }
     }
     if (a.grad_pos != nullptr) {
       const Ends<V> grad = edge_frame_vjp(parts, x, grad_frame);
-      accumulate3(static_cast<T*>(a.grad_pos), node, count, result(role == Place::receiver ? grad.i : grad.j));
+      accumulate3(static_cast<T*>(a.grad_pos), node, result(role == Place::receiver ? grad.i : grad.j));
     }
   }
 
   template <class S, class V>
-  CLOF_HD void add_tensor(const Rows<S>& node, int count, int64_t channel, const Tensor<V, R>& value,
+  CLOF_HD void add_tensor(const Rows<S>& node, int64_t channel, const Tensor<V, R>& value,
                           const Rows<S>& edge) const {
     constexpr int size = power_of_3(R);
     const S scale = in.weight(edge);
     for (int c = 0; c < size; ++c) {
-      accumulate(static_cast<T*>(in.a.grad_t), node, count, in.a.channels * size, channel * size + c,
+      accumulate(static_cast<T*>(in.a.grad_t), node, in.a.channels * size, channel * size + c,
                  scale * result(value.at[c]));
     }
   }

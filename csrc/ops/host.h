@@ -67,7 +67,7 @@ struct Plan {
 };
 
 template <class Kernel> void for_edges(const Graph& graph, const Kernel& kernel) {
-  cpu::parallel_range(graph.num_edges, kEdgeGrain, kernel);
+  cpu::parallel_blocks(graph.num_edges, kEdgeGrain, kernel);
 }
 
 template <class Kernel> void for_nodes(const Graph& graph, Place role, const Kernel& kernel) {

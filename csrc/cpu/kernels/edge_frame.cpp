@@ -1,13 +1,17 @@
 #include "../../functor/edge_frame.h"
 
 #include "kernels_of_isa.h"
-#include "loops.h"
+#include "stream.h"
 
 namespace clof {
 namespace CLOF_ISA {
 
 template <class T, bool Second> void map(const EdgeFrameArguments& a, int64_t begin, int64_t end) {
-  run_range<T>(EdgeFrameMap<T, Second>{a}, begin, end, 0);
+  write_rows<T>(a.frame, a.graph.num_edges, 9, begin, end, [&](int64_t first, int64_t last, T* base) {
+    EdgeFrameArguments tile = a;
+    tile.frame = base;
+    run_range<T>(EdgeFrameMap<T, Second>{tile}, first, last, 0);
+  });
 }
 template <class T, bool Second> void sum(const EdgeFrameArguments& a, Place role, int64_t begin, int64_t end) {
   run_nodes<T>(EdgeFrameSum<T, Second>{a, role}, a.graph, role, begin, end, 0);

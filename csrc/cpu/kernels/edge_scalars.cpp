@@ -1,13 +1,18 @@
 #include "../../functor/edge_scalars.h"
 
 #include "kernels_of_isa.h"
-#include "loops.h"
+#include "stream.h"
 
 namespace clof {
 namespace CLOF_ISA {
 
 template <class T, bool Second> void map(const EdgeScalarsArguments& a, int64_t begin, int64_t end) {
-  run_range<T>(EdgeScalarsMap<T, Second>{a}, begin, end, 0);
+  const int64_t width = a.vel == nullptr ? kScalarsWithoutVelocity : kScalarsWithVelocity;
+  write_rows<T>(a.scalars, a.graph.num_edges, width, begin, end, [&](int64_t first, int64_t last, T* base) {
+    EdgeScalarsArguments tile = a;
+    tile.scalars = base;
+    run_range<T>(EdgeScalarsMap<T, Second>{tile}, first, last, 0);
+  });
 }
 template <class T, bool Second> void sum(const EdgeScalarsArguments& a, Place role, int64_t begin, int64_t end) {
   run_nodes<T>(EdgeScalarsSum<T, Second>{a, role}, a.graph, role, begin, end, 0);

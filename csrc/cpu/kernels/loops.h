@@ -14,13 +14,14 @@ template <class T> using Register = T;
 template <class T> using Register = Pack<T>;
 #endif
 
+// The items [begin, end): whole registers, then one by one. Where a range begins must not depend on the number of
+// threads: a formula may round differently in its two forms.
 template <class T, class Functor>
 void run_range(const Functor& functor, int64_t begin, int64_t end, int64_t channels) {
   using S = Register<T>;
-  for (int64_t first = begin; first < end; first += lanes_of<S>) {
-    const int64_t left = end - first;
-    functor.template operator()<S>(first, left < lanes_of<S> ? int(left) : lanes_of<S>, 0, channels);
-  }
+  int64_t first = begin;
+  for (; first + lanes_of<S> <= end; first += lanes_of<S>) functor.template operator()<S>(first, 0, channels);
+  for (; first < end; ++first) functor.template operator()<T>(first, 0, channels);
 }
 
 // The positions, in the plan's order by role, of the edges of nodes [begin, end).

@@ -16,11 +16,14 @@ namespace {
 using S = Register<double>;
 using Vector = Vec3<S>;
 
-// The systems in the lanes of a register and where they are in memory.
-struct Block {
-  Rows<S> rows;
-  int count;
-};
+// The systems in the lanes of a register; past the end the last one again, which then is simulated more than once.
+using Block = Rows<S>;
+
+Block block_from(int64_t first, int64_t end) {
+  Block block = consecutive<S>(first);
+  for (int64_t& system : block.at) system = system < end ? system : end - 1;
+  return block;
+}
 
 // What a block needs while it is simulated; a pair is i < j, by rows of the upper triangle.
 struct State {
@@ -54,13 +57,13 @@ void load_state(const NewtonArguments& a, const Block& block, State& state) {
   S* coupling = state.couplings;
   for (int64_t i = 0; i < n; ++i) {
     const auto vector = [&](const double* base) {
-      return Vector{load<S>(base, block.rows, 3 * n, 3 * i), load<S>(base, block.rows, 3 * n, 3 * i + 1),
-                    load<S>(base, block.rows, 3 * n, 3 * i + 2)};
+      return Vector{load<S>(base, block, 3 * n, 3 * i), load<S>(base, block, 3 * n, 3 * i + 1),
+                    load<S>(base, block, 3 * n, 3 * i + 2)};
     };
     state.pos[i] = vector(a.pos);
     state.vel[i] = vector(a.vel);
-    state.charges[i] = load<S>(a.charges, block.rows, n, i);
-    for (int64_t j = i + 1; j < n; ++j) *coupling++ = load<S>(a.coupling, block.rows, n * n, i * n + j);
+    state.charges[i] = load<S>(a.charges, block, n, i);
+    for (int64_t j = i + 1; j < n; ++j) *coupling++ = load<S>(a.coupling, block, n * n, i * n + j);
   }
 }
 
@@ -68,9 +71,9 @@ void store_frame(const Vector* vectors, const NewtonArguments& a, const Block& b
   const int64_t system = (a.num_steps - 1) / a.sample_every * a.num_particles * 3;
   for (int64_t i = 0; i < a.num_particles; ++i) {
     const int64_t column = (frame * a.num_particles + i) * 3;
-    store(frames, block.rows, block.count, system, column, vectors[i].x);
-    store(frames, block.rows, block.count, system, column + 1, vectors[i].y);
-    store(frames, block.rows, block.count, system, column + 2, vectors[i].z);
+    store(frames, block, system, column, vectors[i].x);
+    store(frames, block, system, column + 1, vectors[i].y);
+    store(frames, block, system, column + 2, vectors[i].z);
   }
 }
 
@@ -131,9 +134,7 @@ void newton_simulate(const NewtonArguments& a, int64_t begin, int64_t end) {
   void* memory = ::operator new(State::bytes(a.num_particles), alignment);
   State state(a.num_particles, memory);
   for (int64_t first = begin; first < end; first += lanes_of<S>) {
-    const int64_t left = end - first;
-    const int count = left < lanes_of<S> ? int(left) : lanes_of<S>;
-    const Block block = {consecutive<S>(first, count), count};
+    const Block block = block_from(first, end);
     if (a.inverse_square) simulate<true>(a, block, state);
     else simulate<false>(a, block, state);
   }

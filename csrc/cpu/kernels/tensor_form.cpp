@@ -1,15 +1,36 @@
 #include "../../functor/tensor_form.h"
 
 #include "kernels_of_isa.h"
-#include "loops.h"
+#include "channels.h"
+#include "stream.h"
 
 namespace clof {
 namespace CLOF_ISA {
 
 template <class T, class U, int R, bool Second>
+void run_map(const TensorFormArguments& a, int64_t begin, int64_t end) {
+  // T on edges is a second result, written the plain way.
+  const int64_t width = a.grad_s == nullptr ? 0 : a.channels * power_of_3(R);
+  write_rows<U>(a.grad_s, a.graph.num_edges, width, begin, end, [&](int64_t first, int64_t last, U* base) {
+    TensorFormArguments tile = a;
+    tile.grad_s = a.grad_s == nullptr ? nullptr : base;
+    const TensorFormLoads<T, U, R, Second> in{tile};
+    if constexpr (!Second) {
+      if (many_channels<T>(a)) return run_range<T>(ChannelMap<T, U, R>{in}, first, last, a.channels);
+    }
+    run_range<T>(TensorFormMap<T, U, R, Second>{in}, first, last, a.channels);
+  });
+}
+
+template <class T, class U, int R, bool Second>
 void run(const TensorFormArguments& a, Place role, int64_t begin, int64_t end) {
+  if (role == Place::edge) return run_map<T, U, R, Second>(a, begin, end);
   const TensorFormLoads<T, U, R, Second> in{a};
-  if (role == Place::edge) return run_range<T>(TensorFormMap<T, U, R, Second>{in}, begin, end, a.channels);
+  if constexpr (!Second) {
+    if (many_channels<T>(a)) {
+      return run_nodes<T>(ChannelSum<T, U, R>{in, role}, a.graph, role, begin, end, a.channels);
+    }
+  }
   return run_nodes<T>(TensorFormSum<T, U, R, Second>{in, role}, a.graph, role, begin, end, a.channels);
 }
 

@@ -1,0 +1,157 @@
+// project and aggregate for many channels: the frames of a register full of edges at once, then edge by edge a register
+// full of channels, whose numbers lie side by side in memory. The formulas are those of csrc/functor/tensor_form.h.
+#pragma once
+
+#include "../../functor/tensor_form.h"
+#include "loops.h"
+
+namespace clof {
+inline namespace CLOF_ISA {
+
+// Whether the channels of an edge fill a register.
+template <class T> bool many_channels(const TensorFormArguments& a) {
+  return lanes_of<Register<T>> > 1 && a.channels >= lanes_of<Register<T>>;
+}
+
+// `lanes_of<P>` consecutive tensors of one row; component c of channel k at row[k * size + c].
+template <class P, int R, class U> CLOF_HD Tensor<P, R> load_channels(const U* row) {
+  Tensor<P, R> out;
+  for (int c = 0; c < Tensor<P, R>::size; ++c) out.at[c] = load<P>(row, consecutive<P>(0), Tensor<P, R>::size, c);
+  return out;
+}
+
+template <class P, int R, class U> CLOF_HD void store_channels(U* row, const Tensor<P, R>& value) {
+  for (int c = 0; c < Tensor<P, R>::size; ++c) store(row, consecutive<P>(0), Tensor<P, R>::size, c, value.at[c]);
+}
+
+template <class P, int R, class T> CLOF_HD void accumulate_channels(T* row, const Tensor<P, R>& value) {
+  for (int c = 0; c < Tensor<P, R>::size; ++c) accumulate(row, consecutive<P>(0), Tensor<P, R>::size, c, value.at[c]);
+}
+
+// The frames of the lanes of S, each to be taken out as one that is the same in all lanes of P.
+template <class S> struct FrameLanes {
+  Lanes<S> at[9];
+
+  CLOF_HD explicit FrameLanes(const Mat3<S>& m)
+      : at{Lanes<S>(m.a.x), Lanes<S>(m.a.y), Lanes<S>(m.a.z), Lanes<S>(m.b.x), Lanes<S>(m.b.y),
+           Lanes<S>(m.b.z), Lanes<S>(m.c.x), Lanes<S>(m.c.y), Lanes<S>(m.c.z)} {}
+
+  template <class P> CLOF_HD Mat3<P> of(int lane) const {
+    const auto number = [&](int i) { return P(at[i].at[lane]); };
+    return {{number(0), number(1), number(2)}, {number(3), number(4), number(5)}, {number(6), number(7), number(8)}};
+  }
+};
+
+template <class T> CLOF_HD T lane_sum(T x) { return x; }
+template <class T> CLOF_HD T lane_sum(Pack<T> x) {
+  const Lanes<Pack<T>> lanes(x);
+  T sum = 0;
+  for (int lane = 0; lane < Pack<T>::width; ++lane) sum += lanes.at[lane];
+  return sum;
+}
+
+// Calls body(P(), channel) for all channels, registers of them first.
+template <class T, class Body> CLOF_HD void for_channels(int64_t channels, const Body& body) {
+  using P = Register<T>;
+  int64_t channel = 0;
+  for (; channel + lanes_of<P> <= channels; channel += lanes_of<P>) body(P(), channel);
+  for (; channel < channels; ++channel) body(T(), channel);
+}
+
+template <class P, int R> CLOF_HD void scale(Tensor<P, R>& tensor, underlying_t<P> factor) {
+  for (P& x : tensor.at) x = x * P(factor);
+}
+
+template <class T, class U, int R> struct ChannelMap {
+  TensorFormLoads<T, U, R, false> in;
+
+  template <class S> CLOF_HD void operator()(int64_t first, int64_t, int64_t channels) const {
+    constexpr int size = power_of_3(R);
+    const TensorFormArguments& a = in.a;
+    const Rows<S> edge = consecutive<S>(first), t_row = in.rows_of_t(edge);
+    const FrameLanes<S> frames(edge_frame(a.mode, in.template ends<S>(edge)));
+    const Lanes<S> weight(in.template weight<S>(edge));
+    for (int lane = 0; lane < lanes_of<S>; ++lane) {
+      const auto row = [&](const void* base, int64_t number) {
+        return static_cast<const U*>(base) + number * channels * size;
+      };
+      const U* s = a.s ? row(a.s, edge.at[lane]) : nullptr;
+      const U* t = row(a.t, t_row.at[lane]);
+      U* grad_s = a.grad_s ? const_cast<U*>(row(a.grad_s, edge.at[lane])) : nullptr;
+      U* grad_t = a.place == Place::edge && a.grad_t ? const_cast<U*>(row(a.grad_t, edge.at[lane])) : nullptr;
+      for_channels<T>(channels, [&](auto register_of, int64_t channel) {
+        using P = decltype(register_of);
+        const Mat3<P> frame = frames.template of<P>(lane);
+        if (grad_s != nullptr) {
+          Tensor<P, R> tensor = load_channels<P, R>(t + channel * size);
+          if (a.mean) scale(tensor, weight.at[lane]);
+          store_channels(grad_s + channel * size, project(frame, tensor));
+        }
+        if (grad_t != nullptr) {
+          store_channels(grad_t + channel * size, tensorize(frame, load_channels<P, R>(s + channel * size)));
+        }
+      });
+    }
+  }
+};
+
+template <class T, class U, int R> struct ChannelSum {
+  TensorFormLoads<T, U, R, false> in;
+  Place role;
+
+  template <class S> CLOF_HD void operator()(int64_t first, int64_t, int64_t channels) const {
+    const TensorFormArguments& a = in.a;
+    const Rows<S> edge = edges_by<S>(a.graph, role, first), node = node_of<S>(a.graph, role, edge);
+    const Ends<S> x = in.template ends<S>(edge);
+    const FrameParts<S> parts = frame_parts(a.mode, x);
+    const FrameLanes<S> frames(parts.frame);
+    const Lanes<S> weight(in.template weight<S>(edge));
+    const Rows<S> t_row = in.rows_of_t(edge);
+    T grad_frame[9][lanes_of<S>];
+    for (int lane = 0; lane < lanes_of<S>; ++lane) {
+      const Mat3<T> grad = one_edge(frames, lane, edge.at[lane], node.at[lane], t_row.at[lane], weight.at[lane], channels);
+      const T numbers[9] = {grad.a.x, grad.a.y, grad.a.z, grad.b.x, grad.b.y, grad.b.z, grad.c.x, grad.c.y, grad.c.z};
+      for (int i = 0; i < 9; ++i) grad_frame[i][lane] = numbers[i];
+    }
+    if (a.grad_pos == nullptr) return;
+    const auto number = [&](int i) { return load<S>(grad_frame[i], consecutive<S>(0), 1, 0); };
+    const Ends<S> grad = edge_frame_vjp(parts, x, Mat3<S>{{number(0), number(1), number(2)},
+                                                         {number(3), number(4), number(5)},
+                                                         {number(6), number(7), number(8)}});
+    accumulate3(static_cast<T*>(a.grad_pos), node, role == Place::receiver ? grad.i : grad.j);
+  }
+
+  // Adds an edge's part of the gradient by T; returns its gradient by the frame.
+  template <class S>
+  CLOF_HD Mat3<T> one_edge(const FrameLanes<S>& frames, int lane, int64_t edge, int64_t node, int64_t t_row, T weight,
+                           int64_t channels) const {
+    constexpr int size = power_of_3(R);
+    const TensorFormArguments& a = in.a;
+    const U* s_row = static_cast<const U*>(a.s) + edge * channels * size;
+    const U* t = static_cast<const U*>(a.t) + t_row * channels * size;
+    T* grad_t = a.place == role && a.grad_t ? static_cast<T*>(a.grad_t) + node * channels * size : nullptr;
+    Mat3<T> total{};
+    for_channels<T>(channels, [&](auto register_of, int64_t channel) {
+      using P = decltype(register_of);
+      const Mat3<P> frame = frames.template of<P>(lane);
+      const Tensor<P, R> s = load_channels<P, R>(s_row + channel * size);
+      if (grad_t != nullptr) {
+        Tensor<P, R> part = tensorize(frame, s);
+        if (a.mean) scale(part, weight);
+        accumulate_channels(grad_t + channel * size, part);
+      }
+      if (a.grad_pos != nullptr) {
+        Tensor<P, R> tensor = load_channels<P, R>(t + channel * size);
+        if (a.mean) scale(tensor, weight);
+        const Mat3<P> grad = form_frame_vjp(frame, s, tensor);
+        total = total + Mat3<T>{{lane_sum(grad.a.x), lane_sum(grad.a.y), lane_sum(grad.a.z)},
+                                {lane_sum(grad.b.x), lane_sum(grad.b.y), lane_sum(grad.b.z)},
+                                {lane_sum(grad.c.x), lane_sum(grad.c.y), lane_sum(grad.c.z)}};
+      }
+    });
+    return total;
+  }
+};
+
+}  // namespace CLOF_ISA
+}  // namespace clof

@@ -1,0 +1,95 @@
+// Arguments of the fused edge block, frame_message.
+#pragma once
+
+#include "../../functor/arguments.h"
+
+namespace clof {
+
+enum class Activation : int { silu, relu, leaky_relu, softplus, tanh, gelu };
+
+// The tensors of one Linear layer, dense, in the storage type of features; bias may be null.
+struct LinearArguments {
+  const void* weight;  // (outputs, inputs)
+  const void* bias;    // (outputs,)
+  void* grad_weight;
+  void* grad_bias;
+};
+
+// The graph cut into ranges of receivers with about equal numbers of edges, each worked on by one thread at a time.
+// Where they are cut depends on the graph alone, and so do the orders of all sums.
+struct Chunks {
+  int64_t count;
+  const int64_t* first_node;  // (count + 1,)
+  // No edge joins two chunks: the thread of a chunk may write to its senders' rows.
+  bool closed;
+};
+
+constexpr int kMaxEdgeLinears = 3;
+constexpr int kMaxCoordLinears = 2;
+
+struct FrameMessageArguments {
+  Graph graph;
+  Chunks chunks;
+  Storage dtype;    // of positions and of everything computed
+  Storage storage;  // of features and weights
+  FrameMode mode;
+  Activation activation;
+  bool tanh, message_mean, vector_mean;
+  double clamp;
+  int64_t node_features;  // F
+  int64_t edge_features;  // D
+  int64_t hidden;         // H
+  int num_edge_linears, num_coord_linears;
+  int num_axes;  // 3 with the complete basis, 1 with the radial one
+  LinearArguments edge_mlp[kMaxEdgeLinears];
+  LinearArguments att_mlp;  // weight is null without attention
+  LinearArguments coord_mlp[kMaxCoordLinears];
+  const void* h;            // (N, F)
+  const void* pos;          // (N, 3)
+  const void* edge_attr;    // (E, D) or null
+  const void* edge_weight;  // (E,) or null
+  void* message;            // (N, H), result
+  void* vector;             // (N, 3), result
+  bool backward;            // what follows is used
+  const void* grad_message;
+  const void* grad_vector;
+  void* grad_h;
+  void* grad_pos;
+  void* grad_edge_attr;    // null without edge_attr
+  void* grad_edge_weight;  // null without edge_weight
+  void* shared;            // memory for what all threads read, and for sums of chunks
+  void* workers;           // memory for the tiles of each thread, one behind the other
+};
+
+// Bytes of the two pieces of memory; the second for each thread.
+struct FrameMessageMemory {
+  int64_t shared, worker;
+};
+
+// The stages, in the order in which they run. Between two of them all threads meet.
+enum class FrameMessageStage : int {
+  pack,          // once: weights in the order in which products read them
+  nodes,         // each chunk: what the first Linear makes of its nodes
+  forward,       // each chunk: its messages and vectors
+  backward,      // each chunk: a wave of its edges in reverse
+  senders,       // each slice, unless chunks are closed: what that wave's edges give to their senders
+  grad_nodes,    // each chunk: from the gradients of what `nodes` computed to those of h
+  sum_weights,   // each slice: weights' gradients, added over the chunks
+  grad_weights,  // once: from there to the tensors
+};
+
+// A piece of a stage: a chunk's or a slice's number, the thread that does it, the wave.
+struct FrameMessageWork {
+  int64_t item;
+  int64_t worker;
+  int64_t wave;
+};
+
+// Slices that the columns of senders and the weights' gradients are cut in.
+constexpr int64_t kFrameMessageSlices = 32;
+
+// Edges of a chunk in one wave of the backward pass, where chunks are not closed: what senders receive waits in memory
+// until all chunks have done theirs. Closed chunks do all edges in one wave.
+constexpr int64_t kFrameMessageWave = 384;
+
+}  // namespace clof

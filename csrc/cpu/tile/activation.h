@@ -1,0 +1,122 @@
+// The activations and their derivatives, over rows of registers.
+#pragma once
+
+#include "../kernels/frame_message.h"
+#include "exponential.h"
+
+namespace clof {
+inline namespace CLOF_ISA {
+
+// A value and its derivative; what a caller does not use is not computed.
+template <class S> struct Slope {
+  S value, slope;
+};
+
+struct Silu {
+  template <class S> static CLOF_HD Slope<S> at(S x) {
+    const S s = sigmoid(x), y = x * s;
+    return {y, s + (y - y * s)};
+  }
+};
+
+struct LeakyRelu {
+  double slope;
+
+  template <class S> CLOF_HD Slope<S> at(S x) const {
+    using T = underlying_t<S>;
+    const auto above = positive(x);
+    const S one(T(1)), below{T(slope)};
+    return {select(above, x, below * x), select(above, one, below)};
+  }
+};
+
+struct Softplus {
+  // log(1 + exp(x)) = max(x, 0) + log(1 + u) with u = exp(-|x|).
+  template <class S> static CLOF_HD Slope<S> at(S x) {
+    using T = underlying_t<S>;
+    const S zero(T(0)), one(T(1)), u = exponential(-absolute(x)), inverse = reciprocal(one + u);
+    return {at_least(zero, x) + log_of_one_plus(u), select(positive(x), one, u) * inverse};
+  }
+
+  template <class S> static CLOF_HD S log_of_one_plus(S u) {
+    using T = underlying_t<S>;
+    if constexpr (sizeof(T) == 8) {
+      return lanewise(u, [](double value) { return ::log1p(value); });
+    } else {
+      // 2 artanh(s) with s = u / (2 + u) <= 1/3; the first term left out is 1.4e-8 of the sum.
+      const S s = u / (S(2.0f) + u), z = s * s;
+      S sum(1.0f / 13);
+#pragma GCC unroll 8
+      for (int odd = 11; odd >= 1; odd -= 2) sum = sum * z + S(1.0f / odd);
+      return S(2.0f) * s * sum;
+    }
+  }
+};
+
+struct Tanh {
+  template <class S> static CLOF_HD Slope<S> at(S x) {
+    const S y = hyperbolic_tangent(x);
+    return {y, S(underlying_t<S>(1)) - y * y};
+  }
+};
+
+struct Gelu {
+  static constexpr double kInverseRoot2 = 0.7071067811865476;
+  static constexpr double kInverseRoot2Pi = 0.3989422804014327;
+
+  // x Phi(x), Phi the normal distribution.
+  template <class S> static CLOF_HD Slope<S> at(S x) {
+    using T = underlying_t<S>;
+    const S density = exponential(S(T(-0.5)) * x * x), phi = distribution(x, density);
+    return {x * phi, phi + S(T(kInverseRoot2Pi)) * x * density};
+  }
+
+  // Phi(x), given exp(-x^2 / 2).
+  template <class S> static CLOF_HD S distribution(S x, S density) {
+    using T = underlying_t<S>;
+    if constexpr (sizeof(T) == 8) {
+      return lanewise(x, [](double value) { return 0.5 * ::erfc(-kInverseRoot2 * value); });
+    } else {
+      // Abramowitz and Stegun 7.1.26 for erf, absolute error 1.5e-7.
+      const S t = reciprocal(S(1.0f) + S(0.3275911f * float(kInverseRoot2)) * absolute(x));
+      S p(1.061405429f);
+      p = p * t + S(-1.453152027f);
+      p = p * t + S(1.421413741f);
+      p = p * t + S(-0.284496736f);
+      p = p * t + S(0.254829592f);
+      const S tail = S(0.5f) * p * t * density;
+      return select(positive(x), S(1.0f) - tail, tail);
+    }
+  }
+};
+
+// Replaces `count` numbers by their activation and, where slopes are given, writes the derivatives there.
+template <class T, class Function> void activate_with(const Function& function, T* values, T* slopes, int64_t count) {
+  if (slopes == nullptr) {
+#pragma GCC unroll 4
+    for (int64_t k = 0; k < count; k += kLanes<T>) store(values + k, function.at(load(values + k)).value);
+    return;
+  }
+#pragma GCC unroll 4
+  for (int64_t k = 0; k < count; k += kLanes<T>) {
+    const Slope<Register<T>> y = function.at(load(values + k));
+    store(values + k, y.value);
+    store(slopes + k, y.slope);
+  }
+}
+
+constexpr double kLeakySlope = 0.2;
+
+template <class T> void activate(Activation activation, T* values, T* slopes, int64_t count) {
+  switch (activation) {
+    case Activation::silu: return activate_with(Silu(), values, slopes, count);
+    case Activation::relu: return activate_with(LeakyRelu{0}, values, slopes, count);
+    case Activation::leaky_relu: return activate_with(LeakyRelu{kLeakySlope}, values, slopes, count);
+    case Activation::softplus: return activate_with(Softplus(), values, slopes, count);
+    case Activation::tanh: return activate_with(Tanh(), values, slopes, count);
+    case Activation::gelu: return activate_with(Gelu(), values, slopes, count);
+  }
+}
+
+}  // namespace CLOF_ISA
+}  // namespace clof

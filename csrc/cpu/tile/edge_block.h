@@ -1,0 +1,382 @@
+// Memory of the fused edge block, and the part that forward and backward pass share: a tile of edges from positions and
+// node features to messages and coefficients.
+#pragma once
+
+#include "../../functor/edge.h"
+#include "activation.h"
+#include "arena.h"
+#include "product.h"
+#include "rows.h"
+
+namespace clof {
+inline namespace CLOF_ISA {
+
+// Edges in a tile: a multiple of kBlockRows and of every register's number of lanes. Its activations stay in the
+// second-level cache, its weights' gradients are read and written once.
+constexpr int64_t kTile = 96;
+// Linears from hidden to hidden features: all but the first of edge_mlp, the first of two of coord_mlp.
+constexpr int kMaxHiddenLinears = kMaxEdgeLinears + kMaxCoordLinears - 2;
+
+// Widths of rows with their padding.
+template <class T> struct Widths {
+  int64_t hidden, features, input, both;
+
+  explicit Widths(const FrameMessageArguments& a)
+      : hidden(padded<T>(a.hidden)), features(padded<T>(a.node_features)), input(padded<T>(1 + a.edge_features)),
+        both(2 * hidden) {}
+
+  int64_t widest_input() const { return input > features ? input : features; }
+  int64_t widest() const { return hidden > widest_input() ? hidden : widest_input(); }
+};
+
+inline int num_hidden(const FrameMessageArguments& a) { return a.num_edge_linears - 1 + a.num_coord_linears - 1; }
+inline const LinearArguments& hidden_linear(const FrameMessageArguments& a, int layer) {
+  return layer < a.num_edge_linears - 1 ? a.edge_mlp[layer + 1] : a.coord_mlp[0];
+}
+inline const LinearArguments& head_linear(const FrameMessageArguments& a) { return a.coord_mlp[a.num_coord_linears - 1]; }
+
+// A Linear from hidden to hidden features.
+template <class T> struct HiddenLinear {
+  Packed<T> forward, backward;
+  T* bias;
+};
+
+// The weights, in the order in which products read them. The first Linear is in two parts: `node` makes both the
+// receiver's and the sender's share, next to each other, `edge` that of an edge's own inputs, the squared length first.
+template <class T> struct Weights {
+  Packed<T> node, edge;
+  T* node_bias;  // (2 H,), zeros in the sender's half
+  HiddenLinear<T> hidden[kMaxHiddenLinears];
+  T* gate;   // (H,)
+  T* head;   // (axes, H)
+  T* gate_bias;
+  T* head_bias;  // (axes,)
+  // For the backward pass.
+  Packed<T> node_backward, edge_backward;
+  T* radial;  // (H,)
+
+  Weights(const FrameMessageArguments& a, Arena& arena) {
+    const Widths<T> width(a);
+    const auto packed = [&](int64_t depth, int64_t columns) {
+      return Packed<T>{arena.take<T>(Packed<T>::size(depth, columns)), depth, columns};
+    };
+    node = packed(a.node_features, width.both);
+    edge = packed(1 + a.edge_features, a.hidden);
+    node_bias = arena.take<T>(width.both);
+    for (int layer = 0; layer < num_hidden(a); ++layer) {
+      hidden[layer].forward = packed(a.hidden, a.hidden);
+      if (a.backward) hidden[layer].backward = packed(a.hidden, a.hidden);
+      hidden[layer].bias = arena.take<T>(width.hidden);
+    }
+    gate = arena.take<T>(width.hidden);
+    head = arena.take<T>(a.num_axes * width.hidden);
+    gate_bias = arena.take<T>(1);
+    head_bias = arena.take<T>(a.num_axes);
+    if (!a.backward) return;
+    node_backward = packed(width.both, a.node_features);
+    edge_backward = packed(a.hidden, a.edge_features);
+    radial = arena.take<T>(width.hidden);
+  }
+};
+
+// Sums of weights' gradients of one chunk, inputs by outputs; the same members as Weights.
+template <class T> struct WeightGradients {
+  T *node, *edge, *node_bias;
+  struct {
+    T *weight, *bias;
+  } hidden[kMaxHiddenLinears];
+  T *gate, *head, *gate_bias, *head_bias;
+
+  WeightGradients(const FrameMessageArguments& a, Arena& arena) {
+    const Widths<T> width(a);
+    node = arena.take<T>(a.node_features * width.both);
+    edge = arena.take<T>((1 + a.edge_features) * width.hidden);
+    node_bias = arena.take<T>(width.hidden);
+    for (int layer = 0; layer < num_hidden(a); ++layer) {
+      hidden[layer] = {arena.take<T>(a.hidden * width.hidden), arena.take<T>(width.hidden)};
+    }
+    gate = arena.take<T>(width.hidden);
+    head = arena.take<T>(a.num_axes * width.hidden);
+    gate_bias = arena.take<T>(1);
+    head_bias = arena.take<T>(a.num_axes);
+  }
+
+  static int64_t bytes(const FrameMessageArguments& a) {
+    Arena arena(nullptr);
+    WeightGradients(a, arena);
+    return arena.used();
+  }
+};
+
+// What all threads share.
+template <class T> struct Shared {
+  Arena arena;
+  Weights<T> weights;
+  T* node;  // (N, 2 H): the receiver's and the sender's share of the first Linear
+  // For the backward pass.
+  T* grad_node = nullptr;   // (N, 2 H)
+  char* chunk_sums;         // WeightGradients of each chunk, one behind the other
+  T* sender_rows = nullptr; // (chunks, kFrameMessageWave, H): what a wave's edges give to `grad_node` of their senders
+  T* sender_pos = nullptr;  // (chunks, kFrameMessageWave, 3): the same for the gradient of positions
+
+  explicit Shared(const FrameMessageArguments& a) : arena(a.shared), weights(a, arena) {
+    const Widths<T> width(a);
+    node = arena.take<T>(a.graph.num_nodes * width.both);
+    if (!a.backward) return;
+    grad_node = arena.take<T>(a.graph.num_nodes * width.both);
+    chunk_sums = arena.take<char>(a.chunks.count * WeightGradients<T>::bytes(a));
+    if (a.chunks.closed) return;
+    sender_rows = arena.take<T>(a.chunks.count * kFrameMessageWave * width.hidden);
+    sender_pos = arena.take<T>(a.chunks.count * kFrameMessageWave * 3);
+  }
+
+  WeightGradients<T> sums_of(const FrameMessageArguments& a, int64_t chunk) const {
+    Arena piece(chunk_sums + chunk * WeightGradients<T>::bytes(a));
+    return WeightGradients<T>(a, piece);
+  }
+};
+
+// A tile of edges. Rows are padded to whole registers, the number of rows to whole blocks of the products; the rows
+// behind the last edge repeat its nodes and their results are not used.
+template <class T> struct Tile {
+  static constexpr int kFrame = 9;
+
+  int64_t first;  // position of the first edge in the order by receiver
+  int count;      // edges
+  int rows;       // count rounded up to whole blocks
+  int32_t *edge, *receiver, *sender;
+  T *radial, *frame, *coefficients, *vector, *gate;  // columns of kTile numbers: frame 9, coefficients and vector 3
+  T *weight, *message_scale, *vector_scale;          // of each edge: edge_weight or 1, and 1 / n_i for a mean, else 1
+  T* input;                                          // squared length, edge features
+  T* values[kMaxEdgeLinears];                        // after each activation
+  T* gated;
+  T* coord;
+  T* sum;  // one row: a receiver's message
+  // For the backward pass.
+  T* slopes[kMaxEdgeLinears];
+  T* coord_slopes;
+  T *grad, *other_grad;
+  T* grad_inputs;  // gradient of edge_attr, or of a block of nodes' features
+  T *grad_vector, *grad_coefficients, *grad_ends;  // columns: 3, 3 and 6
+  T* grad_radial;
+  T* grad_message;  // one row: the receiver's
+  T* zeros;         // one row
+
+  Tile(const FrameMessageArguments& a, Arena& arena) {
+    const Widths<T> width(a);
+    const auto indices = [&] { return arena.take<int32_t>(kTile); };
+    const auto columns = [&](int count) { return arena.take<T>(count * kTile); };
+    const auto matrix = [&](int64_t width) { return arena.take<T>(kTile * width); };
+    edge = indices();
+    receiver = indices();
+    sender = indices();
+    radial = columns(1);
+    frame = columns(kFrame);
+    coefficients = columns(3);
+    vector = columns(3);
+    gate = columns(1);
+    weight = columns(1);
+    message_scale = columns(1);
+    vector_scale = columns(1);
+    input = matrix(width.widest_input());
+    sum = arena.take<T>(width.hidden);
+    const int kept = a.backward ? a.num_edge_linears : 2;
+    for (int layer = 0; layer < a.num_edge_linears; ++layer) {
+      values[layer] = layer < kept ? matrix(width.hidden) : values[layer % kept];
+    }
+    gated = a.att_mlp.weight == nullptr ? values[a.num_edge_linears - 1] : matrix(width.hidden);
+    coord = a.num_coord_linears == 1 ? gated : matrix(width.hidden);
+    for (T*& slope : slopes) slope = nullptr;
+    coord_slopes = nullptr;
+    if (!a.backward) return;
+    for (int layer = 0; layer < a.num_edge_linears; ++layer) slopes[layer] = matrix(width.hidden);
+    if (a.num_coord_linears == 2) coord_slopes = matrix(width.hidden);
+    grad = matrix(width.hidden);
+    other_grad = matrix(width.hidden);
+    grad_inputs = matrix(width.widest_input());
+    grad_vector = columns(3);
+    grad_coefficients = columns(3);
+    grad_ends = columns(6);
+    grad_radial = columns(1);
+    grad_message = arena.take<T>(width.hidden);
+    zeros = arena.take<T>(width.widest());
+    fill(zeros, width.widest(), T(0));
+  }
+};
+
+template <class T> FrameMessageMemory memory_of(const FrameMessageArguments& a) {
+  Arena arena(nullptr);
+  Tile<T>(a, arena);
+  return {Shared<T>(a).arena.used(), arena.used()};
+}
+
+// One thread's view of a call.
+template <class T> struct EdgeBlock {
+  using S = Register<T>;
+
+  const FrameMessageArguments& a;
+  Widths<T> width;
+  Shared<T> shared;
+  Arena arena;
+  Tile<T> tile;
+
+  EdgeBlock(const FrameMessageArguments& a, int64_t worker)
+      : a(a),
+        width(a),
+        shared(a),
+        arena(static_cast<char*>(a.workers) + worker * memory_of<T>(a).worker),
+        tile(a, arena) {}
+
+  // Calls body(k, rows) for the registers full of edges of the tile.
+  template <class Body> CLOF_HD void for_edges(const Body& body) const {
+    for (int k = 0; k < tile.count; k += lanes_of<S>) {
+      const int left = tile.count - k;
+      body(k, edges_by<S>(a.graph, Place::receiver, tile.first + k, left < lanes_of<S> ? left : lanes_of<S>, S()));
+    }
+  }
+
+  CLOF_HD FrameParts<S> frame_parts_of(const Rows<S>& edge, Ends<S>& x) const {
+    x = load_ends<S, S, T>(a.graph, edge, a.pos, nullptr);
+    return frame_parts(a.mode, x);
+  }
+
+  // Everything up to the vectors, for the edges at positions [first, first + count).
+  void run(int64_t first, int64_t count) {
+    tile.first = first;
+    tile.count = int(count);
+    tile.rows = int((count + kBlockRows - 1) / kBlockRows * kBlockRows);
+    load_edges();
+    load_geometry();
+    edge_mlp();
+    coord_mlp();
+    make_vectors();
+  }
+
+  void load_edges() {
+    const Graph& graph = a.graph;
+    for (int k = 0; k < tile.rows; ++k) {
+      const int32_t e = graph.by_receiver[tile.first + (k < tile.count ? k : tile.count - 1)];
+      const int32_t i = graph.receiver[e];
+      const T scale = T(1) / T(graph.receiver_start[i + 1] - graph.receiver_start[i]);
+      tile.edge[k] = e;
+      tile.receiver[k] = i;
+      tile.sender[k] = graph.sender[e];
+      tile.message_scale[k] = a.message_mean ? scale : T(1);
+      tile.vector_scale[k] = a.vector_mean ? scale : T(1);
+      tile.weight[k] = T(1);
+    }
+    if (a.edge_weight == nullptr) return;
+    for (int k = 0; k < tile.rows; ++k) {
+      with_storage(a.storage, [&](auto example) {
+        tile.weight[k] = T(widen(static_cast<const decltype(example)*>(a.edge_weight)[tile.edge[k]]));
+      });
+    }
+  }
+
+  void load_geometry() {
+    for_edges([&](int k, const Rows<S>& edge) {
+      Ends<S> x;
+      const FrameParts<S> parts = frame_parts_of(edge, x);
+      const Mat3<S>& f = parts.frame;
+      const S columns[Tile<T>::kFrame] = {f.a.x, f.a.y, f.a.z, f.b.x, f.b.y, f.b.z, f.c.x, f.c.y, f.c.z};
+      for (int c = 0; c < Tile<T>::kFrame; ++c) store(tile.frame + c * kTile + k, columns[c]);
+      store(tile.radial + k, dot(parts.d, parts.d));
+    });
+  }
+
+  void edge_mlp() {
+    for (int k = 0; k < tile.rows; ++k) {
+      T* row = tile.input + k * width.input;
+      // Row padding of `read_row` ends where the row does: one column is taken by the squared length.
+      if (a.edge_features > 0) read_shifted_row(tile.edge[k], row);
+      row[0] = tile.radial[k < tile.count ? k : 0];
+      const T* of_receiver = shared.node + tile.receiver[k] * width.both;
+      const T* of_sender = shared.node + tile.sender[k] * width.both + width.hidden;
+      T* value = tile.values[0] + k * width.hidden;
+      for_registers<T>(width.hidden, [&](int64_t c) { store(value + c, load(of_receiver + c) + load(of_sender + c)); });
+    }
+    layer(tile.input, width.input, shared.weights.edge, tile.values[0], width.hidden, tile.values[0], tile.slopes[0]);
+    for (int k = 1; k < a.num_edge_linears; ++k) {
+      hidden_layer(tile.values[k - 1], k - 1, tile.values[k], tile.slopes[k]);
+    }
+    if (a.att_mlp.weight != nullptr) apply_gate(tile.values[a.num_edge_linears - 1]);
+  }
+
+  void read_shifted_row(int64_t edge, T* row) const {
+    with_storage(a.storage, [&](auto example) {
+      const auto* from = static_cast<const decltype(example)*>(a.edge_attr) + edge * a.edge_features;
+      for (int64_t c = 0; c < a.edge_features; ++c) row[1 + c] = T(widen(from[c]));
+    });
+  }
+
+  void hidden_layer(const T* from, int number, T* to, T* slopes) {
+    const HiddenLinear<T>& linear = shared.weights.hidden[number];
+    layer(from, width.hidden, linear.forward, linear.bias, 0, to, slopes);
+  }
+
+  // A Linear and the activation; slopes may be null.
+  void layer(const T* from, int64_t from_width, const Packed<T>& weight, const T* init, int64_t init_stride, T* to,
+             T* slopes) {
+    product(from, from_width, weight, init, init_stride, to, width.hidden, tile.rows, [&](int64_t row) {
+      const int64_t offset = row * width.hidden;
+      activate(a.activation, to + offset, slopes == nullptr ? nullptr : slopes + offset, kBlockRows * width.hidden);
+    });
+  }
+
+  void apply_gate(const T* message) {
+    for (int k = 0; k < tile.count; ++k) {
+      tile.gate[k] = dot(message + k * width.hidden, shared.weights.gate, width.hidden) + *shared.weights.gate_bias;
+    }
+    map_columns(tile.gate, 1, [](S x) { return sigmoid(x); });
+    for (int k = 0; k < tile.count; ++k) {
+      scale(tile.gated + k * width.hidden, tile.gate[k], message + k * width.hidden, width.hidden);
+    }
+  }
+
+  // Replaces the numbers of columns, one for each edge.
+  template <class Function> CLOF_HD void map_columns(T* columns, int count, const Function& function) {
+    for (int c = 0; c < count; ++c) {
+      for (int k = 0; k < tile.count; k += lanes_of<S>) {
+        T* at = columns + c * kTile + k;
+        store(at, function(load(at)));
+      }
+    }
+  }
+
+  void coord_mlp() {
+    if (a.num_coord_linears == 2) hidden_layer(tile.gated, num_hidden(a) - 1, tile.coord, tile.coord_slopes);
+    for (int k = 0; k < tile.count; ++k) {
+      for (int c = 0; c < a.num_axes; ++c) {
+        const T* weight = shared.weights.head + c * width.hidden;
+        tile.coefficients[c * kTile + k] =
+            dot(tile.coord + k * width.hidden, weight, width.hidden) + shared.weights.head_bias[c];
+      }
+    }
+    if (a.tanh) map_columns(tile.coefficients, a.num_axes, [](S x) { return hyperbolic_tangent(x); });
+  }
+
+  CLOF_HD Vec3<S> load_column3(const T* columns, int k) const {
+    return {load(columns + k), load(columns + kTile + k), load(columns + 2 * kTile + k)};
+  }
+  CLOF_HD void store_column3(T* columns, int k, Vec3<S> v) const {
+    store(columns + k, v.x);
+    store(columns + kTile + k, v.y);
+    store(columns + 2 * kTile + k, v.z);
+  }
+  CLOF_HD Vec3<S> axis(int number, int k) const { return load_column3(tile.frame + 3 * number * kTile, k); }
+  CLOF_HD S coefficient(int number, int k) const { return load(tile.coefficients + number * kTile + k); }
+
+  // Before the clamp.
+  void make_vectors() {
+    for (int k = 0; k < tile.count; k += lanes_of<S>) {
+      Vec3<S> sum = coefficient(0, k) * axis(0, k);
+      for (int c = 1; c < a.num_axes; ++c) sum = sum + coefficient(c, k) * axis(c, k);
+      store_column3(tile.vector, k, sum);
+    }
+  }
+
+  CLOF_HD T clamped(T x) const { return at_most(T(a.clamp), at_least(T(-a.clamp), x)); }
+};
+
+}  // namespace CLOF_ISA
+}  // namespace clof

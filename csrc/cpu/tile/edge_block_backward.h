@@ -1,0 +1,301 @@
+// The backward pass of the fused edge block: a tile is computed again and run in reverse.
+#pragma once
+
+#include "edge_block.h"
+
+namespace clof {
+inline namespace CLOF_ISA {
+
+// Positions [first, last) in the order by receiver: a chunk's edges of a wave.
+struct EdgeRange {
+  int64_t first, last;
+};
+
+inline EdgeRange wave_of(const FrameMessageArguments& a, int64_t chunk, int64_t wave) {
+  const int64_t first = a.graph.receiver_start[a.chunks.first_node[chunk]];
+  const int64_t last = a.graph.receiver_start[a.chunks.first_node[chunk + 1]];
+  if (a.chunks.closed) return {first, last};
+  const int64_t begin = first + wave * kFrameMessageWave, end = begin + kFrameMessageWave;
+  return {begin < last ? begin : last, end < last ? end : last};
+}
+
+template <class T> struct BackwardBlock : EdgeBlock<T> {
+  using Base = EdgeBlock<T>;
+  using Base::a, Base::shared, Base::tile, Base::width;
+  using S = Register<T>;
+
+  BackwardBlock(const FrameMessageArguments& a, int64_t worker, int64_t chunk)
+      : Base(a, worker), chunk(chunk), sums(shared.sums_of(a, chunk)) {}
+
+  // Sums start at 0: those of the chunk's nodes and of the weights.
+  void clear() {
+    const int64_t first = a.chunks.first_node[chunk], count = a.chunks.first_node[chunk + 1] - first;
+    fill(shared.grad_node + first * width.both, count * width.both, T(0));
+    fill(static_cast<T*>(a.grad_pos) + 3 * first, 3 * count, T(0));
+    std::memset(shared.chunk_sums + chunk * WeightGradients<T>::bytes(a), 0, WeightGradients<T>::bytes(a));
+  }
+
+  void edges(int64_t wave) {
+    const EdgeRange range = wave_of(a, chunk, wave);
+    for (int64_t edge = range.first; edge < range.last; edge += kTile) {
+      const int64_t left = range.last - edge;
+      this->run(edge, left < kTile ? left : kTile);
+      load_gradients();
+      coord_mlp_backward();
+      if (a.att_mlp.weight != nullptr) gate_backward();
+      edge_mlp_backward();
+      geometry_backward();
+      to_receivers();
+      to_senders(edge - range.first);
+    }
+  }
+
+  T* row(T* matrix, int k) const { return matrix + k * width.hidden; }
+
+  // Gradients of each edge's message and vector, of its coefficients and of edge_weight.
+  void load_gradients() {
+    load_message_gradients();
+    load_vector_gradients();
+    for (int k = 0; k < tile.count; k += lanes_of<S>) {
+      const Vec3<S> grad = this->load_column3(tile.grad_vector, k);
+      for (int c = 0; c < a.num_axes; ++c) {
+        S by_coefficient = dot(grad, this->axis(c, k));
+        const S q = this->coefficient(c, k);
+        if (a.tanh) by_coefficient = by_coefficient * (S(T(1)) - q * q);
+        store(tile.grad_coefficients + c * kTile + k, by_coefficient);
+      }
+    }
+  }
+
+  void load_message_gradients() {
+    for (int k = 0; k < tile.count; ++k) {
+      if (k == 0 || tile.receiver[k] != tile.receiver[k - 1]) {
+        read_row(a.grad_message, a.storage, tile.receiver[k], a.hidden, tile.grad_message);
+      }
+      scale(row(tile.grad, k), tile.weight[k] * tile.message_scale[k], tile.grad_message, width.hidden);
+      if (a.grad_edge_weight != nullptr) {
+        const T along = dot(tile.grad_message, row(tile.gated, k), width.hidden);
+        tile.grad_radial[k] = tile.message_scale[k] * along;
+      }
+    }
+    // Rows behind the last edge take part in products.
+    fill(row(tile.grad, tile.count), (tile.rows - tile.count) * width.hidden, T(0));
+  }
+
+  void load_vector_gradients() {
+    for (int k = 0; k < tile.count; ++k) {
+      const T* grad = static_cast<const T*>(a.grad_vector) + 3 * int64_t(tile.receiver[k]);
+      T along = 0;
+      for (int c = 0; c < 3; ++c) {
+        const T t = tile.vector[c * kTile + k], bounded = this->clamped(t);
+        along += grad[c] * bounded;
+        tile.grad_vector[c * kTile + k] = t == bounded ? tile.weight[k] * tile.vector_scale[k] * grad[c] : T(0);
+      }
+      if (a.grad_edge_weight != nullptr) {
+        write_value(a.grad_edge_weight, tile.edge[k], tile.grad_radial[k] + tile.vector_scale[k] * along);
+      }
+    }
+  }
+
+  void write_value(void* tensor, int64_t index, T value) const {
+    with_storage(a.storage, [&](auto example) {
+      using U = decltype(example);
+      static_cast<U*>(tensor)[index] = Narrow<U>::from(value);
+    });
+  }
+
+  // From the coefficients to the (gated) message.
+  void coord_mlp_backward() {
+    if (a.num_coord_linears == 1) return head_backward(tile.grad, true);
+    T* grad = tile.other_grad;
+    head_backward(grad, false);
+    multiply_by(grad, tile.coord_slopes, tile.rows * width.hidden);
+    const int layer = num_hidden(a) - 1;
+    linear_backward(tile.gated, grad, layer, tile.grad, width.hidden, tile.grad);
+  }
+
+  // From the coefficients to the row before the last Linear; `add` to what stands there.
+  void head_backward(T* grad, bool add) {
+    for (int c = 0; c < a.num_axes; ++c) {
+      const T* by_coefficient = tile.grad_coefficients + c * kTile;
+      const T* weight = shared.weights.head + c * width.hidden;
+      T* sum = sums.head + c * width.hidden;
+      for (int k = 0; k < tile.count; ++k) {
+        const T g = by_coefficient[k];
+        sums.head_bias[c] += g;
+        add_scaled(sum, g, row(tile.coord, k), width.hidden);
+        if (add || c > 0) add_scaled(row(grad, k), g, weight, width.hidden);
+        else scale(row(grad, k), g, weight, width.hidden);
+      }
+    }
+    fill(row(grad, tile.count), (tile.rows - tile.count) * width.hidden, T(0));
+  }
+
+  // Of the hidden Linear `layer`: gradients of its weights, and to = init + the gradient of its inputs.
+  void linear_backward(const T* inputs, const T* grad, int layer, const T* init, int64_t init_stride, T* to) {
+    add_outer(inputs, width.hidden, a.hidden, grad, width.hidden, a.hidden, tile.count, sums.hidden[layer].weight);
+    add_rows(sums.hidden[layer].bias, grad, tile.count, width.hidden);
+    product(grad, width.hidden, shared.weights.hidden[layer].backward, init, init_stride, to, width.hidden, tile.rows);
+  }
+
+  void gate_backward() {
+    const T* message = tile.values[a.num_edge_linears - 1];
+    for (int k = 0; k < tile.count; ++k) {
+      const T gate = tile.gate[k], by_gate = dot(row(tile.grad, k), message + k * width.hidden, width.hidden);
+      const T grad = by_gate * gate * (1 - gate);
+      *sums.gate_bias += grad;
+      add_scaled(sums.gate, grad, message + k * width.hidden, width.hidden);
+      scale(row(tile.grad, k), gate, row(tile.grad, k), width.hidden);
+      add_scaled(row(tile.grad, k), grad, shared.weights.gate, width.hidden);
+    }
+  }
+
+  // From the message to the edge's inputs and to the first Linear's shares of its nodes, which end in tile.grad.
+  void edge_mlp_backward() {
+    const int64_t size = tile.rows * width.hidden;
+    multiply_by(tile.grad, tile.slopes[a.num_edge_linears - 1], size);
+    for (int layer = a.num_edge_linears - 1; layer > 0; --layer) {
+      linear_backward(tile.values[layer - 1], tile.grad, layer - 1, tile.zeros, 0, tile.other_grad);
+      multiply_by(tile.other_grad, tile.slopes[layer - 1], size);
+      T* done = tile.grad;
+      tile.grad = tile.other_grad;
+      tile.other_grad = done;
+    }
+    add_outer(tile.input, width.input, 1 + a.edge_features, tile.grad, width.hidden, a.hidden, tile.count, sums.edge);
+    for (int k = 0; k < tile.count; ++k) {
+      tile.grad_radial[k] = dot(row(tile.grad, k), shared.weights.radial, width.hidden);
+    }
+    if (a.grad_edge_attr != nullptr) grad_edge_attr();
+  }
+
+  void grad_edge_attr() {
+    const Packed<T>& weight = shared.weights.edge_backward;
+    const int64_t columns = padded<T>(a.edge_features);
+    product(tile.grad, width.hidden, weight, tile.zeros, 0, tile.grad_inputs, columns, tile.rows);
+    for (int k = 0; k < tile.count; ++k) {
+      write_row(tile.grad_inputs + k * columns, a.edge_features, a.grad_edge_attr, a.storage, tile.edge[k]);
+    }
+  }
+
+  void geometry_backward() {
+    this->for_edges([&](int k, const Rows<S>& edge) {
+      Ends<S> x;
+      const FrameParts<S> parts = this->frame_parts_of(edge, x);
+      const Vec3<S> grad = this->load_column3(tile.grad_vector, k);
+      const S zero(T(0));
+      const Vec3<S> none{zero, zero, zero};
+      Mat3<S> by_frame{this->coefficient(0, k) * grad, none, none};
+      if (a.num_axes == 3) {
+        by_frame.b = this->coefficient(1, k) * grad;
+        by_frame.c = this->coefficient(2, k) * grad;
+      }
+      const Vec3<S> by_d = (S(T(2)) * load(tile.grad_radial + k)) * parts.d;
+      const Ends<S> ends = edge_frame_vjp(parts, x, by_frame);
+      this->store_column3(tile.grad_ends, k, ends.i + by_d);
+      this->store_column3(tile.grad_ends + 3 * kTile, k, ends.j - by_d);
+    });
+  }
+
+  void to_receivers() {
+    for (int k = 0; k < tile.count; ++k) {
+      const int64_t node = tile.receiver[k];
+      add_to(shared.grad_node + node * width.both, row(tile.grad, k), width.hidden);
+      T* grad_pos = static_cast<T*>(a.grad_pos) + 3 * node;
+      for (int c = 0; c < 3; ++c) grad_pos[c] += tile.grad_ends[c * kTile + k];
+    }
+  }
+
+  // `place` is the tile's place in the chunk's wave.
+  void to_senders(int64_t place) {
+    if (a.chunks.closed) {
+      for (int k = 0; k < tile.count; ++k) {
+        const int64_t node = tile.sender[k];
+        add_to(shared.grad_node + node * width.both + width.hidden, row(tile.grad, k), width.hidden);
+        T* grad_pos = static_cast<T*>(a.grad_pos) + 3 * node;
+        for (int c = 0; c < 3; ++c) grad_pos[c] += tile.grad_ends[(3 + c) * kTile + k];
+      }
+      return;
+    }
+    const int64_t first = chunk * kFrameMessageWave + place;
+    std::memcpy(shared.sender_rows + first * width.hidden, tile.grad, tile.count * width.hidden * sizeof(T));
+    for (int k = 0; k < tile.count; ++k) {
+      for (int c = 0; c < 3; ++c) shared.sender_pos[3 * (first + k) + c] = tile.grad_ends[(3 + c) * kTile + k];
+    }
+  }
+
+  // Gradients of the features of the chunk's nodes and of the weights that read them.
+  void nodes() {
+    const int64_t last = a.chunks.first_node[chunk + 1];
+    for (int64_t node = a.chunks.first_node[chunk]; node < last; node += kBlockRows) {
+      const int64_t count = last - node < kBlockRows ? last - node : kBlockRows;
+      const T* grad = block_of_nodes(node, count);
+      product(grad, width.both, shared.weights.node_backward, tile.zeros, 0, tile.grad_inputs, width.features,
+              kBlockRows);
+      for (int64_t k = 0; k < count; ++k) {
+        write_row(tile.grad_inputs + k * width.features, a.node_features, a.grad_h, a.storage, node + k);
+      }
+    }
+    weights_of_nodes();
+  }
+
+  // The gradients of `count` nodes as a whole block of rows.
+  const T* block_of_nodes(int64_t node, int64_t count) {
+    const T* grad = shared.grad_node + node * width.both;
+    if (count == kBlockRows) return grad;
+    fill(tile.values[0], kBlockRows * width.both, T(0));
+    std::memcpy(tile.values[0], grad, count * width.both * sizeof(T));
+    return tile.values[0];
+  }
+
+  void weights_of_nodes() {
+    const int64_t last = a.chunks.first_node[chunk + 1];
+    for (int64_t node = a.chunks.first_node[chunk]; node < last; node += kTile) {
+      const int64_t count = last - node < kTile ? last - node : kTile;
+      for (int64_t k = 0; k < count; ++k) read_row(a.h, a.storage, node + k, a.node_features, tile.input + k * width.features);
+      const T* grad = shared.grad_node + node * width.both;
+      add_outer(tile.input, width.features, a.node_features, grad, width.both, width.both, count, sums.node);
+      for (int64_t k = 0; k < count; ++k) add_to(sums.node_bias, grad + k * width.both, width.hidden);
+    }
+  }
+
+  int64_t chunk;
+  WeightGradients<T> sums;
+};
+
+// What a wave's edges give to their senders. A slice is some columns of the rows, so that no two threads write to the
+// same place and every sum is in the order of the edges.
+template <class T> void add_to_senders(const FrameMessageArguments& a, int64_t wave, int64_t slice) {
+  const Shared<T> shared(a);
+  const Widths<T> width(a);
+  const int64_t registers = width.hidden / kLanes<T>;
+  const int64_t first = registers * slice / kFrameMessageSlices * kLanes<T>;
+  const int64_t last = registers * (slice + 1) / kFrameMessageSlices * kLanes<T>;
+  if (first == last && slice > 0) return;
+  for (int64_t chunk = 0; chunk < a.chunks.count; ++chunk) {
+    const EdgeRange range = wave_of(a, chunk, wave);
+    for (int64_t edge = range.first; edge < range.last; ++edge) {
+      const int64_t node = a.graph.sender[a.graph.by_receiver[edge]];
+      const int64_t from = chunk * kFrameMessageWave + (edge - range.first);
+      add_to(shared.grad_node + node * width.both + width.hidden + first, shared.sender_rows + from * width.hidden + first,
+             last - first);
+      if (slice > 0) continue;
+      T* grad_pos = static_cast<T*>(a.grad_pos) + 3 * node;
+      for (int c = 0; c < 3; ++c) grad_pos[c] += shared.sender_pos[3 * from + c];
+    }
+  }
+}
+
+// Adds the sums of all chunks to the first chunk's, in the order of the chunks; a slice of the numbers.
+template <class T> void sum_chunks(const FrameMessageArguments& a, int64_t slice) {
+  const Shared<T> shared(a);
+  const int64_t bytes = WeightGradients<T>::bytes(a), registers = bytes / int64_t(sizeof(Register<T>));
+  const int64_t first = registers * slice / kFrameMessageSlices * kLanes<T>;
+  const int64_t last = registers * (slice + 1) / kFrameMessageSlices * kLanes<T>;
+  T* sum = reinterpret_cast<T*>(shared.chunk_sums);
+  for (int64_t chunk = 1; chunk < a.chunks.count; ++chunk) {
+    add_to(sum + first, reinterpret_cast<const T*>(shared.chunk_sums + chunk * bytes) + first, last - first);
+  }
+}
+
+}  // namespace CLOF_ISA
+}  // namespace clof

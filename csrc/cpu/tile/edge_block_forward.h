@@ -1,0 +1,72 @@
+// The forward pass of the fused edge block, one chunk of receivers at a time.
+#pragma once
+
+#include "edge_block.h"
+
+namespace clof {
+inline namespace CLOF_ISA {
+
+template <class T> struct ForwardBlock : EdgeBlock<T> {
+  using Base = EdgeBlock<T>;
+  using Base::a, Base::shared, Base::tile, Base::width;
+
+  using Base::Base;
+
+  // What the first Linear makes of the features of nodes [first, last): the share of a receiver and of a sender.
+  void nodes(int64_t first, int64_t last) {
+    for (int64_t node = first; node < last; node += kTile) {
+      const int64_t count = last - node < kTile ? last - node : kTile;
+      const int64_t whole = count / kBlockRows * kBlockRows;
+      for (int64_t k = 0; k < count; ++k) read_row(a.h, a.storage, node + k, a.node_features, tile.input + k * width.features);
+      product(tile.input, width.features, shared.weights.node, shared.weights.node_bias, 0,
+              shared.node + node * width.both, width.both, whole);
+      // The last, partial block must not write behind its rows.
+      if (whole < count) partial_nodes(node + whole, count - whole, tile.input + whole * width.features);
+    }
+  }
+
+  void partial_nodes(int64_t node, int64_t count, const T* features) {
+    // A whole block of rows with both shares needs the room of two blocks of hidden features.
+    T* result = tile.values[0];
+    product(features, width.features, shared.weights.node, shared.weights.node_bias, 0, result, width.both, kBlockRows);
+    std::memcpy(shared.node + node * width.both, result, count * width.both * sizeof(T));
+  }
+
+  // Messages and vectors of the receivers [first, last).
+  void receivers(int64_t first, int64_t last) {
+    const int32_t* start = a.graph.receiver_start;
+    int64_t node = first;
+    clear();
+    for (int64_t edge = start[first]; edge < start[last]; edge += kTile) {
+      const int64_t left = start[last] - edge;
+      this->run(edge, left < kTile ? left : kTile);
+      for (int k = 0; k < tile.count; ++k) {
+        for (; node < tile.receiver[k]; ++node) finish(node);
+        add_edge(k);
+      }
+    }
+    for (; node < last; ++node) finish(node);
+  }
+
+  void add_edge(int k) {
+    add_scaled(tile.sum, tile.weight[k] * tile.message_scale[k], tile.gated + k * width.hidden, width.hidden);
+    const T scale = tile.weight[k] * tile.vector_scale[k];
+    for (int c = 0; c < 3; ++c) vector_sum[c] += scale * this->clamped(tile.vector[c * kTile + k]);
+  }
+
+  void finish(int64_t node) {
+    write_row(tile.sum, a.hidden, a.message, a.storage, node);
+    for (int c = 0; c < 3; ++c) static_cast<T*>(a.vector)[3 * node + c] = vector_sum[c];
+    clear();
+  }
+
+  void clear() {
+    fill(tile.sum, width.hidden, T(0));
+    for (T& sum : vector_sum) sum = 0;
+  }
+
+  T vector_sum[3];
+};
+
+}  // namespace CLOF_ISA
+}  // namespace clof

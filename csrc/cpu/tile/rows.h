@@ -1,0 +1,78 @@
+// Loops over the padded rows of a tile, and between such rows and tensors of any storage type.
+#pragma once
+
+#include "register.h"
+
+namespace clof {
+inline namespace CLOF_ISA {
+
+template <class Body> CLOF_HD void with_storage(Storage storage, const Body& body) {
+  switch (storage) {
+    case Storage::float32: return body(float());
+    case Storage::float64: return body(double());
+    case Storage::bfloat16: return body(BFloat16());
+    case Storage::float16: return body(Half());
+  }
+}
+
+// Row `row` of a dense (rows, columns) tensor, padded with zeros.
+template <class T> void read_row(const void* tensor, Storage storage, int64_t row, int64_t columns, T* to) {
+  with_storage(storage, [&](auto example) {
+    const auto* from = static_cast<const decltype(example)*>(tensor) + row * columns;
+    for (int64_t c = 0; c < columns; ++c) to[c] = T(widen(from[c]));
+  });
+  for (int64_t c = columns; c < padded<T>(columns); ++c) to[c] = 0;
+}
+
+template <class T> void write_row(const T* from, int64_t columns, void* tensor, Storage storage, int64_t row) {
+  with_storage(storage, [&](auto example) {
+    using U = decltype(example);
+    U* to = static_cast<U*>(tensor) + row * columns;
+    for (int64_t c = 0; c < columns; ++c) to[c] = Narrow<U>::from(from[c]);
+  });
+}
+
+template <class T> void fill(T* to, int64_t count, T value) {
+  for (int64_t c = 0; c < count; ++c) to[c] = value;
+}
+
+// The loops below run over whole registers: `count` is a padded number of columns.
+template <class T, class Body> CLOF_HD void for_registers(int64_t count, const Body& body) {
+  for (int64_t c = 0; c < count; c += kLanes<T>) body(c);
+}
+
+template <class T> void add_to(T* to, const T* from, int64_t count) {
+  for_registers<T>(count, [&](int64_t c) { store(to + c, load(to + c) + load(from + c)); });
+}
+
+template <class T> void add_scaled(T* to, T factor, const T* from, int64_t count) {
+  const Register<T> x(factor);
+  for_registers<T>(count, [&](int64_t c) { store(to + c, load(to + c) + x * load(from + c)); });
+}
+
+template <class T> void scale(T* to, T factor, const T* from, int64_t count) {
+  const Register<T> x(factor);
+  for_registers<T>(count, [&](int64_t c) { store(to + c, x * load(from + c)); });
+}
+
+template <class T> void multiply_by(T* to, const T* from, int64_t count) {
+  for_registers<T>(count, [&](int64_t c) { store(to + c, load(to + c) * load(from + c)); });
+}
+
+template <class T> T dot(const T* x, const T* y, int64_t count) {
+  Register<T> sum(T(0));
+  for_registers<T>(count, [&](int64_t c) { sum = sum + load(x + c) * load(y + c); });
+  return sum_of_lanes(sum);
+}
+
+// to += the sum of the rows.
+template <class T> void add_rows(T* to, const T* from, int64_t rows, int64_t columns) {
+  for_registers<T>(columns, [&](int64_t c) {
+    Register<T> sum = load(to + c);
+    for (int64_t r = 0; r < rows; ++r) sum = sum + load(from + r * columns + c);
+    store(to + c, sum);
+  });
+}
+
+}  // namespace CLOF_ISA
+}  // namespace clof
