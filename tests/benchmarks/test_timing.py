@@ -1,0 +1,62 @@
+"""Statistics of timings, peak memory, and files that are whole or not there."""
+
+import time
+
+import pytest
+import torch
+
+from benchmarks.files import replace_file
+from benchmarks.memory import peak_bytes
+from benchmarks.timing import interleave, summarize
+
+CPU = torch.device("cpu")
+MIB = 2**20
+
+
+def test_median_and_quartiles():
+    timing = summarize([5.0, 1.0, 2.0, 4.0, 100.0])
+    assert (timing.lower, timing.median, timing.upper, timing.repeats) == (2.0, 4.0, 5.0, 5)
+
+
+def test_calls_take_turns():
+    order = []
+    calls = {name: lambda name=name: order.append(name) for name in "abc"}
+    timings = interleave(calls, seconds=0, repeats=3, device=CPU)
+    assert "".join(order) == "abcabcabc"
+    assert [timing.repeats for timing in timings.values()] == [3, 3, 3]
+
+
+def test_rounds_fill_the_time_asked_for():
+    timings = interleave({"nap": lambda: time.sleep(0.002)}, seconds=0.05, repeats=2, device=CPU)
+    assert 2 < timings["nap"].repeats <= 25
+    assert timings["nap"].median >= 0.002
+
+
+def test_peak_counts_what_lives_at_one_time():
+    def call():
+        first = torch.empty(3 * MIB, dtype=torch.uint8)
+        second = torch.empty(2 * MIB, dtype=torch.uint8)
+        del first, second
+        return torch.empty(4 * MIB, dtype=torch.uint8)
+
+    assert peak_bytes(call, CPU) == 5 * MIB
+
+
+def test_peak_counts_what_backward_keeps():
+    x = torch.ones(MIB // 4, requires_grad=True)
+    kept = peak_bytes(lambda: x.exp().exp().exp().sum().backward(), CPU)
+    assert 3 * MIB <= kept < 6 * MIB
+
+
+def test_a_failed_writer_leaves_the_old_file(tmp_path):
+    path = tmp_path / "folder" / "result.txt"
+    replace_file(path, lambda beside: beside.write_text("old"))
+
+    def fail(beside):
+        beside.write_text("half")
+        raise OSError("disk full")
+
+    with pytest.raises(OSError, match="disk full"):
+        replace_file(path, fail)
+    assert path.read_text() == "old"
+    assert [entry.name for entry in path.parent.iterdir()] == ["result.txt"]
