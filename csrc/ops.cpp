@@ -48,6 +48,17 @@ STABLE_TORCH_LIBRARY(clof_ext, library) {
       "Tensor pos, Tensor edges, Tensor offsets, int order, str reduce, str mode) "
       "-> (Tensor grad_grad_tensor, Tensor grad_scalars, Tensor grad_pos)");
 
+  // weights: see clof_ext/reference/frame_message.py. Gradients of inputs that are None are empty.
+#define CLOF_FRAME_MESSAGE_INPUTS                                                                                      \
+  "Tensor h, Tensor pos, Tensor? edge_attr, Tensor? edge_weight, Tensor[] weights, Tensor edges, Tensor offsets, "     \
+  "int edge_depth, int coord_depth, bool attention, str basis, str mode, str activation, bool tanh, float clamp, "     \
+  "str message_reduce, str vector_reduce"
+  library.def("frame_message(" CLOF_FRAME_MESSAGE_INPUTS ") -> (Tensor message, Tensor vector)");
+  library.def("frame_message_backward(Tensor grad_message, Tensor grad_vector, " CLOF_FRAME_MESSAGE_INPUTS
+              ") -> (Tensor grad_h, Tensor grad_pos, Tensor grad_edge_attr, Tensor grad_edge_weight, "
+              "Tensor[] grad_weights)");
+#undef CLOF_FRAME_MESSAGE_INPUTS
+
   library.def("segment_reduce(Tensor values, Tensor index, Tensor perm, Tensor offsets, str reduce) -> Tensor");
   library.def("segment_gather(Tensor grad, Tensor index, Tensor perm, Tensor offsets, str reduce) -> Tensor");
 }

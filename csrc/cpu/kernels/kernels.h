@@ -2,6 +2,7 @@
 #pragma once
 
 #include "../../functor/arguments.h"
+#include "frame_message.h"
 #include "newton_simulate.h"
 
 namespace clof {
@@ -16,6 +17,8 @@ struct Kernels {
   void (*tensor_form_sum)(const TensorFormArguments&, bool second, Place role, int64_t begin, int64_t end);
   void (*segment_reduce)(const SegmentArguments&, int64_t begin, int64_t end);
   void (*segment_gather)(const SegmentArguments&, int64_t begin, int64_t end);
+  FrameMessageMemory (*frame_message_memory)(const FrameMessageArguments&);
+  void (*frame_message)(const FrameMessageArguments&, FrameMessageStage stage, const FrameMessageWork& work);
   void (*newton_simulate)(const NewtonArguments&, int64_t begin, int64_t end);
 };
 

@@ -15,6 +15,8 @@ void tensor_form_map(const TensorFormArguments&, bool second, int64_t begin, int
 void tensor_form_sum(const TensorFormArguments&, bool second, Place role, int64_t begin, int64_t end);
 void segment_reduce(const SegmentArguments&, int64_t begin, int64_t end);
 void segment_gather(const SegmentArguments&, int64_t begin, int64_t end);
+FrameMessageMemory frame_message_memory(const FrameMessageArguments&);
+void frame_message(const FrameMessageArguments&, FrameMessageStage stage, const FrameMessageWork& work);
 void newton_simulate(const NewtonArguments&, int64_t begin, int64_t end);
 
 }  // namespace CLOF_ISA

@@ -2,7 +2,7 @@
 // node features to messages and coefficients.
 #pragma once
 
-#include "../../functor/edge.h"
+#include "../../math/edge_frame.h"
 #include "activation.h"
 #include "arena.h"
 #include "product.h"
@@ -136,14 +136,15 @@ template <class T> struct Shared {
   }
 };
 
-// A tile of edges. Rows are padded to whole registers, the number of rows to whole blocks of the products; the rows
-// behind the last edge repeat its nodes and their results are not used.
+// A tile of edges. Rows are padded to whole registers, the number of rows to whole blocks of the products; what stands
+// behind the last edge repeats its nodes, and its results are not used.
 template <class T> struct Tile {
   static constexpr int kFrame = 9;
 
   int64_t first;  // position of the first edge in the order by receiver
   int count;      // edges
   int rows;       // count rounded up to whole blocks
+  int filled;     // count rounded up to whole blocks and whole registers
   int32_t *edge, *receiver, *sender;
   T *radial, *frame, *coefficients, *vector, *gate;  // columns of kTile numbers: frame 9, coefficients and vector 3
   T *weight, *message_scale, *vector_scale;          // of each edge: edge_weight or 1, and 1 / n_i for a mean, else 1
@@ -160,7 +161,7 @@ template <class T> struct Tile {
   T *grad_vector, *grad_coefficients, *grad_ends;  // columns: 3, 3 and 6
   T* grad_radial;
   T* grad_message;  // one row: the receiver's
-  T* zeros;         // one row
+  T* zeros;         // one row, of zeros
 
   Tile(const FrameMessageArguments& a, Arena& arena) {
     const Widths<T> width(a);
@@ -200,7 +201,6 @@ template <class T> struct Tile {
     grad_radial = columns(1);
     grad_message = arena.take<T>(width.hidden);
     zeros = arena.take<T>(width.widest());
-    fill(zeros, width.widest(), T(0));
   }
 };
 
@@ -227,17 +227,14 @@ template <class T> struct EdgeBlock {
         arena(static_cast<char*>(a.workers) + worker * memory_of<T>(a).worker),
         tile(a, arena) {}
 
-  // Calls body(k, rows) for the registers full of edges of the tile.
+  // Calls body(k) for the registers full of edges of the tile.
   template <class Body> CLOF_HD void for_edges(const Body& body) const {
-    for (int k = 0; k < tile.count; k += lanes_of<S>) {
-      const int left = tile.count - k;
-      body(k, edges_by<S>(a.graph, Place::receiver, tile.first + k, left < lanes_of<S> ? left : lanes_of<S>, S()));
-    }
+    for (int k = 0; k < tile.count; k += lanes_of<S>) body(k);
   }
 
-  CLOF_HD FrameParts<S> frame_parts_of(const Rows<S>& edge, Ends<S>& x) const {
-    x = load_ends<S, S, T>(a.graph, edge, a.pos, nullptr);
-    return frame_parts(a.mode, x);
+  CLOF_HD Ends<S> ends(int k) const {
+    const T* pos = static_cast<const T*>(a.pos);
+    return {load3<S>(pos, lookup(tile.receiver, consecutive<S>(k))), load3<S>(pos, lookup(tile.sender, consecutive<S>(k)))};
   }
 
   // Everything up to the vectors, for the edges at positions [first, first + count).
@@ -245,6 +242,7 @@ template <class T> struct EdgeBlock {
     tile.first = first;
     tile.count = int(count);
     tile.rows = int((count + kBlockRows - 1) / kBlockRows * kBlockRows);
+    tile.filled = tile.rows > padded<T>(count) ? tile.rows : int(padded<T>(count));
     load_edges();
     load_geometry();
     edge_mlp();
@@ -254,7 +252,7 @@ template <class T> struct EdgeBlock {
 
   void load_edges() {
     const Graph& graph = a.graph;
-    for (int k = 0; k < tile.rows; ++k) {
+    for (int k = 0; k < tile.filled; ++k) {
       const int32_t e = graph.by_receiver[tile.first + (k < tile.count ? k : tile.count - 1)];
       const int32_t i = graph.receiver[e];
       const T scale = T(1) / T(graph.receiver_start[i + 1] - graph.receiver_start[i]);
@@ -266,7 +264,7 @@ template <class T> struct EdgeBlock {
       tile.weight[k] = T(1);
     }
     if (a.edge_weight == nullptr) return;
-    for (int k = 0; k < tile.rows; ++k) {
+    for (int k = 0; k < tile.filled; ++k) {
       with_storage(a.storage, [&](auto example) {
         tile.weight[k] = T(widen(static_cast<const decltype(example)*>(a.edge_weight)[tile.edge[k]]));
       });
@@ -274,9 +272,8 @@ template <class T> struct EdgeBlock {
   }
 
   void load_geometry() {
-    for_edges([&](int k, const Rows<S>& edge) {
-      Ends<S> x;
-      const FrameParts<S> parts = frame_parts_of(edge, x);
+    for_edges([&](int k) {
+      const FrameParts<S> parts = frame_parts(a.mode, ends(k));
       const Mat3<S>& f = parts.frame;
       const S columns[Tile<T>::kFrame] = {f.a.x, f.a.y, f.a.z, f.b.x, f.b.y, f.b.z, f.c.x, f.c.y, f.c.z};
       for (int c = 0; c < Tile<T>::kFrame; ++c) store(tile.frame + c * kTile + k, columns[c]);
@@ -336,10 +333,7 @@ template <class T> struct EdgeBlock {
   // Replaces the numbers of columns, one for each edge.
   template <class Function> CLOF_HD void map_columns(T* columns, int count, const Function& function) {
     for (int c = 0; c < count; ++c) {
-      for (int k = 0; k < tile.count; k += lanes_of<S>) {
-        T* at = columns + c * kTile + k;
-        store(at, function(load(at)));
-      }
+      for_edges([&](int k) { store(columns + c * kTile + k, function(load(columns + c * kTile + k))); });
     }
   }
 
@@ -368,11 +362,11 @@ template <class T> struct EdgeBlock {
 
   // Before the clamp.
   void make_vectors() {
-    for (int k = 0; k < tile.count; k += lanes_of<S>) {
+    for_edges([&](int k) {
       Vec3<S> sum = coefficient(0, k) * axis(0, k);
       for (int c = 1; c < a.num_axes; ++c) sum = sum + coefficient(c, k) * axis(c, k);
       store_column3(tile.vector, k, sum);
-    }
+    });
   }
 
   CLOF_HD T clamped(T x) const { return at_most(T(a.clamp), at_least(T(-a.clamp), x)); }

@@ -25,7 +25,9 @@ template <class T> struct BackwardBlock : EdgeBlock<T> {
   using S = Register<T>;
 
   BackwardBlock(const FrameMessageArguments& a, int64_t worker, int64_t chunk)
-      : Base(a, worker), chunk(chunk), sums(shared.sums_of(a, chunk)) {}
+      : Base(a, worker), chunk(chunk), sums(shared.sums_of(a, chunk)) {
+    fill(tile.zeros, width.widest(), T(0));
+  }
 
   // Sums start at 0: those of the chunk's nodes and of the weights.
   void clear() {
@@ -56,7 +58,7 @@ template <class T> struct BackwardBlock : EdgeBlock<T> {
   void load_gradients() {
     load_message_gradients();
     load_vector_gradients();
-    for (int k = 0; k < tile.count; k += lanes_of<S>) {
+    this->for_edges([&](int k) {
       const Vec3<S> grad = this->load_column3(tile.grad_vector, k);
       for (int c = 0; c < a.num_axes; ++c) {
         S by_coefficient = dot(grad, this->axis(c, k));
@@ -64,7 +66,7 @@ template <class T> struct BackwardBlock : EdgeBlock<T> {
         if (a.tanh) by_coefficient = by_coefficient * (S(T(1)) - q * q);
         store(tile.grad_coefficients + c * kTile + k, by_coefficient);
       }
-    }
+    });
   }
 
   void load_message_gradients() {
@@ -178,9 +180,9 @@ template <class T> struct BackwardBlock : EdgeBlock<T> {
   }
 
   void geometry_backward() {
-    this->for_edges([&](int k, const Rows<S>& edge) {
-      Ends<S> x;
-      const FrameParts<S> parts = this->frame_parts_of(edge, x);
+    this->for_edges([&](int k) {
+      const Ends<S> x = this->ends(k);
+      const FrameParts<S> parts = frame_parts(a.mode, x);
       const Vec3<S> grad = this->load_column3(tile.grad_vector, k);
       const S zero(T(0));
       const Vec3<S> none{zero, zero, zero};
@@ -190,9 +192,9 @@ template <class T> struct BackwardBlock : EdgeBlock<T> {
         by_frame.c = this->coefficient(2, k) * grad;
       }
       const Vec3<S> by_d = (S(T(2)) * load(tile.grad_radial + k)) * parts.d;
-      const Ends<S> ends = edge_frame_vjp(parts, x, by_frame);
-      this->store_column3(tile.grad_ends, k, ends.i + by_d);
-      this->store_column3(tile.grad_ends + 3 * kTile, k, ends.j - by_d);
+      const Ends<S> by_ends = edge_frame_vjp(parts, x, by_frame);
+      this->store_column3(tile.grad_ends, k, by_ends.i + by_d);
+      this->store_column3(tile.grad_ends + 3 * kTile, k, by_ends.j - by_d);
     });
   }
 

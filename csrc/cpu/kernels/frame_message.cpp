@@ -1,0 +1,45 @@
+#include "frame_message.h"
+
+#include "../tile/edge_block_backward.h"
+#include "../tile/edge_block_forward.h"
+#include "../tile/edge_block_weights.h"
+#include "kernels_of_isa.h"
+
+namespace clof {
+namespace CLOF_ISA {
+
+template <class T> void pack(const FrameMessageArguments& a) {
+  Arena arena(a.shared);
+  Weights<T> weights(a, arena);
+  // Padding is 0 everywhere.
+  std::memset(a.shared, 0, arena.used());
+  WeightTensors<T>(a).read(weights);
+}
+
+template <class T> void run(const FrameMessageArguments& a, FrameMessageStage stage, const FrameMessageWork& work) {
+  const int64_t* node = a.chunks.first_node + work.item;
+  switch (stage) {
+    case FrameMessageStage::pack: return pack<T>(a);
+    case FrameMessageStage::nodes:
+      ForwardBlock<T>(a, work.worker).nodes(node[0], node[1]);
+      if (a.backward) BackwardBlock<T>(a, work.worker, work.item).clear();
+      return;
+    case FrameMessageStage::forward: return ForwardBlock<T>(a, work.worker).receivers(node[0], node[1]);
+    case FrameMessageStage::backward: return BackwardBlock<T>(a, work.worker, work.item).edges(work.wave);
+    case FrameMessageStage::senders: return add_to_senders<T>(a, work.wave, work.item);
+    case FrameMessageStage::grad_nodes: return BackwardBlock<T>(a, work.worker, work.item).nodes();
+    case FrameMessageStage::sum_weights: return sum_chunks<T>(a, work.item);
+    case FrameMessageStage::grad_weights: return WeightTensors<T>(a).write(Shared<T>(a).sums_of(a, 0));
+  }
+}
+
+FrameMessageMemory frame_message_memory(const FrameMessageArguments& a) {
+  return a.dtype == Storage::float64 ? memory_of<double>(a) : memory_of<float>(a);
+}
+
+void frame_message(const FrameMessageArguments& a, FrameMessageStage stage, const FrameMessageWork& work) {
+  return a.dtype == Storage::float64 ? run<double>(a, stage, work) : run<float>(a, stage, work);
+}
+
+}  // namespace CLOF_ISA
+}  // namespace clof

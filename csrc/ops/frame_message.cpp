@@ -1,0 +1,266 @@
+// Host side of frame_message and its backward pass on the CPU.
+#include <atomic>
+
+#include "host.h"
+
+namespace clof::host {
+namespace {
+
+using torch::stable::empty_like;
+using OptionalTensor = std::optional<Tensor>;
+
+// Edges that a chunk has at least, and the largest number of chunks: enough for the threads of a large machine, few
+// enough that their sums of weights' gradients stay small.
+constexpr int64_t kChunkEdges = 512;
+constexpr int64_t kMaxChunks = 64;
+
+Activation activation_of(const std::string& name) {
+  if (name == "silu") return Activation::silu;
+  if (name == "relu") return Activation::relu;
+  if (name == "leaky_relu") return Activation::leaky_relu;
+  if (name == "softplus") return Activation::softplus;
+  if (name == "tanh") return Activation::tanh;
+  if (name == "gelu") return Activation::gelu;
+  check::not_one_of(name, "'silu', 'relu', 'leaky_relu', 'softplus', 'tanh', 'gelu'", "activation");
+}
+
+int axes_of(const std::string& basis) {
+  if (basis == "complete") return 3;
+  if (basis == "radial") return 1;
+  check::not_one_of(basis, "'complete', 'radial'", "basis");
+}
+
+bool is_mean(const std::string& reduce, const char* name) {
+  if (reduce == "sum" || reduce == "mean") return reduce == "mean";
+  check::not_one_of(reduce, "'sum', 'mean'", name);
+}
+
+void check_depth(int64_t depth, int64_t most, const char* name) {
+  if (depth < 1 || depth > most) check::fail(name, " must be from 1 to ", most, "; got ", depth, ".");
+}
+
+// The nodes where chunks begin, and the last node's successor.
+struct Cuts {
+  std::vector<int64_t> first_node;
+  bool closed = true;
+
+  Cuts(const Plan& plan) {
+    const Graph& graph = plan.graph;
+    const int64_t count = std::clamp<int64_t>(graph.num_edges / kChunkEdges, 1, kMaxChunks);
+    // The third row of offsets: how many edges cross the boundary before a node.
+    const int32_t* crossings = graph.sender_start + graph.num_nodes + 1;
+    std::vector<int64_t> open = {0};
+    first_node = {0};
+    int64_t node = 0;
+    for (int64_t chunk = 1; chunk < count; ++chunk) {
+      const int32_t target = int32_t(graph.num_edges * chunk / count);
+      open.push_back(std::lower_bound(graph.receiver_start, graph.receiver_start + graph.num_nodes, target) -
+                     graph.receiver_start);
+      node = std::max(node, open.back());
+      while (node < graph.num_nodes && crossings[node] != 0) ++node;
+      first_node.push_back(node);
+    }
+    first_node.push_back(graph.num_nodes);
+    open.push_back(graph.num_nodes);
+    // Where graphs meet too seldom for equal work, edges are allowed to join chunks.
+    const int64_t most = 2 * graph.num_edges / count;
+    for (int64_t chunk = 0; closed && chunk < count; ++chunk) {
+      closed = count == 1 ||
+               graph.receiver_start[first_node[chunk + 1]] - graph.receiver_start[first_node[chunk]] <= most;
+    }
+    if (!closed) first_node = std::move(open);
+  }
+
+  Chunks chunks() const { return {int64_t(first_node.size()) - 1, first_node.data(), closed}; }
+
+  // Waves of the backward pass.
+  int64_t waves(const Graph& graph) const {
+    if (closed) return 1;
+    int64_t most = 0;
+    for (size_t chunk = 0; chunk + 1 < first_node.size(); ++chunk) {
+      most = std::max<int64_t>(most, graph.receiver_start[first_node[chunk + 1]] - graph.receiver_start[first_node[chunk]]);
+    }
+    return (most + kFrameMessageWave - 1) / kFrameMessageWave;
+  }
+};
+
+// The arguments of a call, checked, and held for as long as their pointers are used.
+struct Call {
+  Tensor h, pos;
+  OptionalTensor edge_attr, edge_weight;
+  std::vector<Tensor> weights;
+  Plan plan;
+  Cuts cuts;
+  FrameMessageArguments a = {};
+  Tensor shared, workers;
+  int64_t num_workers = 1;
+
+  Call(const Tensor& h_, const Tensor& pos_, const OptionalTensor& edge_attr_, const OptionalTensor& edge_weight_,
+       const std::vector<Tensor>& weights_, const Tensor& edges, const Tensor& offsets, int64_t edge_depth,
+       int64_t coord_depth, bool attention, const std::string& basis, const std::string& mode,
+       const std::string& activation, bool tanh, double clamp, const std::string& message_reduce,
+       const std::string& vector_reduce)
+      : pos(checked_positions(pos_, "pos")), plan(edges, offsets, pos), cuts(plan) {
+    a.graph = plan.graph;
+    a.chunks = cuts.chunks();
+    a.dtype = storage_of(pos, "pos");
+    a.storage = storage_of(h_, "h");
+    if ((a.dtype == Storage::float64) != (a.storage == Storage::float64)) {
+      check::wrong_dtype(h_, "float64 where pos is, else float32, bfloat16 or float16", "h");
+    }
+    check::shape(h_, {a.graph.num_nodes, check::any}, "h");
+    check::same_device(h_, pos, "h", "pos");
+    h = dense(h_);
+    a.h = data(h);
+    a.pos = data(pos);
+    a.node_features = h.size(1);
+    if (edge_attr_.has_value()) {
+      edge_attr = checked_shape(*edge_attr_, h, {a.graph.num_edges, check::any}, "edge_attr", "h");
+      a.edge_attr = data(edge_attr);
+      a.edge_features = edge_attr->size(1);
+    }
+    if (edge_weight_.has_value()) {
+      edge_weight = checked_shape(*edge_weight_, h, {a.graph.num_edges}, "edge_weight", "h");
+      a.edge_weight = data(edge_weight);
+    }
+    a.mode = frame_mode(mode);
+    a.activation = activation_of(activation);
+    a.num_axes = axes_of(basis);
+    a.tanh = tanh;
+    a.clamp = clamp;
+    a.message_mean = is_mean(message_reduce, "message_reduce");
+    a.vector_mean = is_mean(vector_reduce, "vector_reduce");
+    take_weights(weights_, edge_depth, coord_depth, attention);
+  }
+
+  void take_weights(const std::vector<Tensor>& given, int64_t edge_depth, int64_t coord_depth, bool attention) {
+    check_depth(edge_depth, kMaxEdgeLinears, "edge_depth");
+    check_depth(coord_depth, kMaxCoordLinears, "coord_depth");
+    const size_t most = 2 * size_t(edge_depth + coord_depth + attention);
+    if (given.size() != most && given.size() + 1 != most) {
+      check::fail("weights must hold ", most, " tensors, or one less; got ", given.size(), ".");
+    }
+    a.num_edge_linears = int(edge_depth);
+    a.num_coord_linears = int(coord_depth);
+    weights.reserve(given.size());
+    a.hidden = given[0].dim() == 2 ? given[0].size(0) : 0;
+    const int64_t first = 2 * a.node_features + 1 + a.edge_features;
+    for (int k = 0; k < edge_depth; ++k) a.edge_mlp[k] = next(given, a.hidden, k == 0 ? first : a.hidden);
+    if (attention) a.att_mlp = next(given, 1, a.hidden);
+    for (int k = 0; k < coord_depth; ++k) {
+      a.coord_mlp[k] = next(given, k + 1 < coord_depth ? a.hidden : a.num_axes, a.hidden);
+    }
+  }
+
+  // The next weight and, where there is one, bias.
+  LinearArguments next(const std::vector<Tensor>& given, int64_t outputs, int64_t inputs) {
+    const auto take = [&](std::initializer_list<int64_t> sizes) {
+      weights.push_back(checked_shape(given[weights.size()], h, sizes, "a tensor of weights", "h"));
+      return data(weights.back());
+    };
+    LinearArguments linear = {};
+    linear.weight = take({outputs, inputs});
+    if (weights.size() < given.size()) linear.bias = take({outputs});
+    return linear;
+  }
+
+  // A gradient for each of `weights`, which become the arguments' too.
+  std::vector<Tensor> weight_gradients() {
+    std::vector<Tensor> grads;
+    const auto take = [&](const void* of) -> void* {
+      if (of == nullptr) return nullptr;
+      grads.push_back(empty_like(weights[grads.size()]));
+      return grads.back().data_ptr();
+    };
+    const auto both = [&](LinearArguments& linear) {
+      linear.grad_weight = take(linear.weight);
+      linear.grad_bias = take(linear.bias);
+    };
+    for (LinearArguments& linear : a.edge_mlp) both(linear);
+    both(a.att_mlp);
+    for (LinearArguments& linear : a.coord_mlp) both(linear);
+    return grads;
+  }
+
+  // Memory for the work; call when everything else in `a` is set.
+  void allocate() {
+    const FrameMessageMemory bytes = cpu::kernels().frame_message_memory(a);
+    num_workers = std::min<int64_t>(torch::stable::get_num_threads(), a.chunks.count);
+    const auto memory = [&](int64_t size) { return torch::stable::new_empty(h, {&size, 1}, ScalarType::Byte); };
+    shared = memory(bytes.shared);
+    workers = memory(bytes.worker * num_workers);
+    a.shared = shared.data_ptr();
+    a.workers = workers.data_ptr();
+  }
+
+  // One stage: all items, each done by the thread that is free first.
+  void run(FrameMessageStage stage, int64_t items, int64_t wave = 0) const {
+    std::atomic<int64_t> next{0};
+    cpu::parallel_range(std::min(num_workers, items), 1, [&](int64_t first, int64_t last) {
+      for (int64_t worker = first; worker < last; ++worker) {
+        for (int64_t item = next++; item < items; item = next++) cpu::kernels().frame_message(a, stage, {item, worker, wave});
+      }
+    });
+  }
+};
+
+// The two operators, of the same inputs.
+template <class... Inputs> struct FrameMessage {
+  static std::tuple<Tensor, Tensor> forward(Inputs... inputs) {
+    Call call(inputs...);
+    FrameMessageArguments& a = call.a;
+    Tensor message = empty(call.h, {a.graph.num_nodes, a.hidden}), vector = empty(call.pos, {a.graph.num_nodes, 3});
+    a.message = message.data_ptr();
+    a.vector = vector.data_ptr();
+    call.allocate();
+    call.run(FrameMessageStage::pack, 1);
+    call.run(FrameMessageStage::nodes, a.chunks.count);
+    call.run(FrameMessageStage::forward, a.chunks.count);
+    return {message, vector};
+  }
+
+  static std::tuple<Tensor, Tensor, Tensor, Tensor, std::vector<Tensor>> backward(const Tensor& grad_message_,
+                                                                                  const Tensor& grad_vector_,
+                                                                                  Inputs... inputs) {
+    Call call(inputs...);
+    FrameMessageArguments& a = call.a;
+    const Tensor grad_message =
+        checked_shape(grad_message_, call.h, {a.graph.num_nodes, a.hidden}, "grad_message", "h");
+    const Tensor grad_vector = checked_like(grad_vector_, call.pos, "grad_vector", "pos");
+    Tensor grad_h = empty_like(call.h), grad_pos = empty_like(call.pos);
+    Tensor grad_edge_attr = call.edge_attr.has_value() ? empty_like(*call.edge_attr) : empty(call.h, {0, 0});
+    Tensor grad_edge_weight = call.edge_weight.has_value() ? empty_like(*call.edge_weight) : empty(call.h, {0});
+    a.backward = true;
+    a.grad_message = data(grad_message);
+    a.grad_vector = data(grad_vector);
+    a.grad_h = grad_h.data_ptr();
+    a.grad_pos = grad_pos.data_ptr();
+    a.grad_edge_attr = call.edge_attr.has_value() ? grad_edge_attr.data_ptr() : nullptr;
+    a.grad_edge_weight = call.edge_weight.has_value() ? grad_edge_weight.data_ptr() : nullptr;
+    std::vector<Tensor> grad_weights = call.weight_gradients();
+    call.allocate();
+    call.run(FrameMessageStage::pack, 1);
+    call.run(FrameMessageStage::nodes, a.chunks.count);
+    for (int64_t wave = 0; wave < call.cuts.waves(a.graph); ++wave) {
+      call.run(FrameMessageStage::backward, a.chunks.count, wave);
+      if (!a.chunks.closed) call.run(FrameMessageStage::senders, kFrameMessageSlices, wave);
+    }
+    call.run(FrameMessageStage::grad_nodes, a.chunks.count);
+    call.run(FrameMessageStage::sum_weights, kFrameMessageSlices);
+    call.run(FrameMessageStage::grad_weights, 1);
+    return {grad_h, grad_pos, grad_edge_attr, grad_edge_weight, grad_weights};
+  }
+};
+
+using CpuFrameMessage =
+    FrameMessage<const Tensor&, const Tensor&, const OptionalTensor&, const OptionalTensor&, const std::vector<Tensor>&,
+                 const Tensor&, const Tensor&, int64_t, int64_t, bool, const std::string&, const std::string&,
+                 const std::string&, bool, double, const std::string&, const std::string&>;
+
+}  // namespace
+}  // namespace clof::host
+
+STABLE_TORCH_LIBRARY_IMPL(clof_ext, CPU, library) {
+  library.impl("frame_message", TORCH_BOX(&clof::host::CpuFrameMessage::forward));
+  library.impl("frame_message_backward", TORCH_BOX(&clof::host::CpuFrameMessage::backward));
+}
