@@ -8,7 +8,9 @@ from torch import Tensor
 
 from .. import _check
 from .._backends import implementation
+from .._register import register_rule, where_given
 from ..graph import EdgePlan, as_plan
+from ..reference import frame_message as plain_frame_message
 from ..reference.frame_message import ACTIVATIONS, BASIS_SIZE
 
 MAX_EDGE_DEPTH = 3
@@ -188,3 +190,80 @@ def _check_coord_mlp(tensors: list[Tensor], h: Tensor, hidden: int, basis: str) 
     if depth == 2:
         _check_linear(tensors[:2], (hidden, hidden), h, "coord_mlp[0]")
     _check_linear(tensors[2 * (depth - 1) :], (BASIS_SIZE[basis], hidden), h, f"coord_mlp[{depth - 1}]")
+
+
+def _fake(h, pos, edge_attr, edge_weight, weights, edges, offsets, *options):
+    return h.new_empty(h.shape[0], weights[0].shape[0]), pos.new_empty(pos.shape)
+
+
+def _fake_backward(grad_message, grad_vector, h, pos, edge_attr, edge_weight, weights, edges, offsets, *options):
+    grad_edge_attr = h.new_empty(0, 0) if edge_attr is None else edge_attr.new_empty(edge_attr.shape)
+    grad_edge_weight = h.new_empty(0) if edge_weight is None else edge_weight.new_empty(edge_weight.shape)
+    grad_weights = [weight.new_empty(weight.shape) for weight in weights]
+    return h.new_empty(h.shape), pos.new_empty(pos.shape), grad_edge_attr, grad_edge_weight, grad_weights
+
+
+# Tensors of an operator before its weights: h, pos, edge_attr, edge_weight; the backward operator has two more.
+N_TENSORS = 4
+N_COTANGENTS = 2
+
+
+def _save(ctx, inputs, output) -> None:
+    tensors = N_TENSORS if isinstance(inputs[N_TENSORS], list) else N_TENSORS + N_COTANGENTS
+    weights, edges, offsets, *ctx.options = inputs[tensors:]
+    ctx.n_tensors = tensors
+    ctx.save_for_backward(edges, offsets, *inputs[:tensors], *weights)
+
+
+def _restore(ctx) -> tuple[list[Tensor | None], list[Tensor], list]:
+    """The tensors before the weights, the weights, and all constants of an operator."""
+    edges, offsets, *tensors = ctx.saved_tensors
+    return tensors[: ctx.n_tensors], tensors[ctx.n_tensors :], [edges, offsets, *ctx.options]
+
+
+def _backward_backward(ctx, *grads):
+    """Derivative of the backward operator: the reference is run and differentiated twice, with its graph kept.
+
+    It costs the memory of the unfused block, some arrays of edges x hidden for every operation, and about the time of
+    two of its backward passes.
+    """
+    given, weights, constants = _restore(ctx)
+    *grads, grad_weights = grads
+    present = [value is not None for value in given]
+    with torch.enable_grad():
+        tensors = [value.detach().requires_grad_() for value in (*given, *weights) if value is not None]
+        remade = iter(tensors)
+        cotangents = [next(remade), next(remade)]
+        inputs = [next(remade) if there else None for there in present[N_COTANGENTS:]]
+        outputs = plain_frame_message(*inputs, list(remade), *constants)
+        first = torch.autograd.grad(
+            outputs, tensors[N_COTANGENTS:], cotangents, create_graph=True, allow_unused=True, materialize_grads=True
+        )
+        directions = [
+            *(grad for grad, there in zip(grads, present[N_COTANGENTS:], strict=True) if there),
+            *grad_weights,
+        ]
+        # One number whose gradients are the directional derivatives.
+        along = sum((value * direction).sum() for value, direction in zip(first, directions, strict=True))
+        second = iter(torch.autograd.grad(along, tensors, allow_unused=True))
+    results = [next(second) if there else None for there in present]
+    return *results, list(second), *[None] * len(constants)
+
+
+def _rule(library: str) -> None:
+    namespace = getattr(torch.ops, library)
+    if not hasattr(namespace, "frame_message"):
+        return
+
+    def forward_backward(ctx, grad_message, grad_vector):
+        inputs, weights, constants = _restore(ctx)
+        *grads, grad_weights = namespace.frame_message_backward(grad_message, grad_vector, *inputs, weights, *constants)
+        return *where_given(grads, inputs), list(grad_weights), *[None] * len(constants)
+
+    torch.library.register_fake(f"{library}::frame_message", _fake)
+    torch.library.register_fake(f"{library}::frame_message_backward", _fake_backward)
+    for name, backward in (("frame_message", forward_backward), ("frame_message_backward", _backward_backward)):
+        torch.library.register_autograd(f"{library}::{name}", backward, setup_context=_save)
+
+
+register_rule(_rule)
