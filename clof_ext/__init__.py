@@ -2,12 +2,15 @@
 
 from . import _backends, _register, models, nn, ops
 from ._backends import backend
+from ._config import show_config
+from ._selftest import selftest
 from ._version import __version__
 from .graph import EdgePlan, prepare_graph
 from .replace import Report, replace_layers, replaced, restore_layers
 
 if _backends.binary() is not None:
     _register.activate(_register.COMPILED)
+_backends.fill_table()
 
 __all__ = [
     "EdgePlan",
@@ -21,4 +24,6 @@ __all__ = [
     "replace_layers",
     "replaced",
     "restore_layers",
+    "selftest",
+    "show_config",
 ]

@@ -3,11 +3,15 @@
 import contextlib
 import functools
 import importlib
+import importlib.util
 import warnings
 from collections.abc import Callable, Iterator
 from types import ModuleType
 
 import torch
+
+from . import reference
+from ._version import __version__
 
 # For each kind of device the backends that can serve it, the fastest first.
 PREFERENCE: dict[str, tuple[str, ...]] = {
@@ -15,23 +19,38 @@ PREFERENCE: dict[str, tuple[str, ...]] = {
     "cuda": ("cuda", "triton", "reference"),
 }
 BACKENDS = ("reference", "cpu", "cuda", "triton")
+OPERATORS: tuple[str, ...] = tuple(reference.__all__)
+DISPATCH_KEYS = {"cpu": "CPU", "cuda": "CUDA"}
 
 _forced: list[str] = []
+# (op, kind of device) -> the function that runs it. A dictionary, so that torch.compile can look it up.
+_table: dict[tuple[str, str], Callable] = {}
+# Kinds of device whose edges the compiled extension sorts.
+plan_devices: set[str] = set()
 
 
 @functools.cache
 def binary() -> ModuleType | None:
-    """The compiled module, or None (with one warning) where this installation has none."""
+    """The compiled module, or None (with one warning) where this installation has none that fits."""
     try:
-        return importlib.import_module("clof_ext._C")
+        module = importlib.import_module("clof_ext._C")
     except ImportError as error:
-        warnings.warn(
-            f"clof_ext runs without its compiled extension ({error}); CPU tensors use the plain PyTorch reference. "
-            "Reinstall with a C++ compiler to get the fast kernels.",
-            RuntimeWarning,
-            stacklevel=2,
-        )
+        _warn(f"clof_ext runs without its compiled extension ({error})")
         return None
+    version = module.build_info()["version"]
+    if version != __version__:
+        _warn(f"the compiled extension is of version {version}, this package of version {__version__}")
+        return None
+    return module
+
+
+def _warn(problem: str) -> None:
+    warnings.warn(
+        f"{problem}; CPU tensors use the plain PyTorch reference. Reinstall clof_ext with a C++ compiler to get the "
+        "fast kernels.",
+        RuntimeWarning,
+        stacklevel=4,
+    )
 
 
 @functools.cache
@@ -42,7 +61,6 @@ def triton_room() -> ModuleType | None:
     return importlib.import_module("clof_ext.triton")
 
 
-@functools.cache
 def unavailable(name: str, op: str) -> str | None:
     """Why a backend cannot run an op in this installation, or None if it can."""
     if name == "reference":
@@ -54,9 +72,12 @@ def unavailable(name: str, op: str) -> str | None:
     module = binary()
     if module is None:
         return "the compiled extension is missing"
-    if name == "cuda" and not module.build_info()["cuda"]:
+    if name == "cuda" and module.build_info()["cuda"] is None:
         return "the extension was built without nvcc"
-    return None if hasattr(torch.ops.clof_ext, op) else f"not written for {name}"
+    has_kernel = hasattr(torch.ops.clof_ext, op) and torch._C._dispatch_has_kernel_for_dispatch_key(
+        f"clof_ext::{op}", DISPATCH_KEYS[name]
+    )
+    return None if has_kernel else f"not written for {name}"
 
 
 def _serves(name: str, device: str) -> bool:
@@ -66,20 +87,33 @@ def _serves(name: str, device: str) -> bool:
     return name == "reference" or name in PREFERENCE.get(device, ())
 
 
-@functools.cache
 def choose(op: str, device: str) -> str:
     """The backend that the table gives an op on a kind of device."""
     names = PREFERENCE.get(device, ("reference",))
     return next(name for name in names if unavailable(name, op) is None)
 
 
+def fill_table() -> None:
+    """Choose a backend for every op on the kinds of device that this machine has; once, when the package is imported."""
+    if binary() is not None:
+        plan_devices.update(DISPATCH_KEYS)
+    for device in ("cpu", "cuda") if torch.cuda.is_available() else ("cpu",):
+        for op in OPERATORS:
+            _table[op, device] = _function(choose(op, device), op)
+
+
+def forced() -> str | None:
+    """The backend that an enclosing ``with backend(...)`` forces."""
+    return _forced[-1] if _forced else None
+
+
 def implementation(op: str, device: torch.device, name: str | None = None) -> Callable:
     """The function that runs an op: the caller's backend, else the forced one, else the table's."""
-    name = name or (_forced[-1] if _forced else None)
+    name = name or forced()
     if name is None:
-        return _function(choose(op, device.type), op)
-    if name not in BACKENDS:
-        raise ValueError(f"backend must be one of {', '.join(map(repr, BACKENDS))}; got {name!r}.")
+        found = _table.get((op, device.type))
+        return _function(choose(op, device.type), op) if found is None else found
+    check_name(name)
     reason = unavailable(name, op)
     if reason is None and not _serves(name, device.type):
         reason = f"it does not serve {device.type} tensors"
@@ -88,10 +122,14 @@ def implementation(op: str, device: torch.device, name: str | None = None) -> Ca
     return _function(name, op)
 
 
-@functools.cache
+def check_name(name: str) -> None:
+    if name not in BACKENDS:
+        raise ValueError(f"backend must be one of {', '.join(map(repr, BACKENDS))}; got {name!r}.")
+
+
 def _function(name: str, op: str) -> Callable:
     if name == "reference":
-        return getattr(importlib.import_module("clof_ext.reference"), op)
+        return getattr(reference, op)
     return getattr(torch.ops.clof_ext_triton if name == "triton" else torch.ops.clof_ext, op)
 
 
@@ -105,8 +143,7 @@ def backend(name: str) -> Iterator[None]:
     Raises:
         ValueError: no such backend. An op that the backend cannot run raises RuntimeError when it is called.
     """
-    if name not in BACKENDS:
-        raise ValueError(f"backend must be one of {', '.join(map(repr, BACKENDS))}; got {name!r}.")
+    check_name(name)
     _forced.append(name)
     try:
         yield

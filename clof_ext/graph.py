@@ -101,7 +101,7 @@ def _plan_for(key: Tensor, edge_index: Tensor, num_nodes: int, name: str) -> Edg
 def _make_plan(edge_index: Tensor, num_nodes: int, name: str) -> EdgePlan:
     # The plan must not keep its own key alive: it holds a view of the same memory.
     edge_index = edge_index.detach()
-    if _backends.binary() is None or edge_index.device.type not in ("cpu", "cuda"):
+    if edge_index.device.type not in _backends.plan_devices:
         return EdgePlan(edge_index, *sort_edges(edge_index, num_nodes, name))
     if torch.compiler.is_compiling():
         return EdgePlan(edge_index, *torch.ops.clof_ext.prepare_graph(edge_index, num_nodes, name))

@@ -83,7 +83,7 @@ def simulate(
 
 def _simulator(name: str | None) -> Simulator:
     """The function of a backend: the caller's, else the forced one, else the fastest that is installed."""
-    name = name or (_backends._forced[-1] if _backends._forced else None)
+    name = name or _backends.forced()
     if name is None:
         name = "reference" if _backends.binary() is None else "cpu"
     _check.one_of(name, _backends.BACKENDS, "backend")

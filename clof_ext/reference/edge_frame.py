@@ -3,9 +3,9 @@
 import torch
 from torch import Tensor
 
-# Two positions count as parallel, |x_i x x_j| as 0, where it is below this many roundings of |x_i| |x_j|: the
-# direction of the cross product is noise there, and so would second derivatives be.
-PARALLEL_ROUNDINGS = 4.0
+# Two positions count as parallel, w = d x x_i as 0, where |w| is below this many roundings of |d| |x_i|: the direction
+# of w is noise there, and so would second derivatives be.
+PARALLEL_ROUNDINGS = 8.0
 
 
 def safe_norm(squared: Tensor) -> Tensor:
@@ -37,7 +37,7 @@ def frame_of(x_i: Tensor, x_j: Tensor, mode: str) -> Tensor:
     # x_i x x_j, written so that it is exactly 0 for coincident points.
     w = cross(d, x_i)
     rounding = PARALLEL_ROUNDINGS * torch.finfo(x_i.dtype).eps
-    threshold = rounding**2 * (x_i.square().sum(-1, keepdim=True) * x_j.square().sum(-1, keepdim=True))
+    threshold = rounding**2 * (d.square().sum(-1, keepdim=True) * x_i.square().sum(-1, keepdim=True))
     a = axis(d, 0.0, mode)
     b = axis(w, threshold.detach(), mode)
     return torch.stack((a, b, cross(a, b)), -2)

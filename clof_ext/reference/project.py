@@ -19,9 +19,7 @@ def apply_frame(frame: Tensor, tensor: Tensor, order: int, *, transpose: bool) -
     return torch.einsum(equation, *[frame] * order, tensor)
 
 
-def project(
-    tensor: Tensor, pos: Tensor, edges: Tensor, offsets: Tensor, order: int, source: str, mode: str
-) -> Tensor:
+def project(tensor: Tensor, pos: Tensor, edges: Tensor, offsets: Tensor, order: int, source: str, mode: str) -> Tensor:
     frame = edge_frame(pos, edges, offsets, mode)
     if source != "edge":
         tensor = tensor[edges[0 if source == "receiver" else 1].long()]

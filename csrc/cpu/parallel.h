@@ -31,7 +31,9 @@ template <class Body> void parallel_segments(const int32_t* start, int64_t count
     if (range == ranges) return count;
     return std::lower_bound(start, start + count, int32_t(rows * range / ranges)) - start;
   };
-  parallel_range(ranges, 1, [&](int64_t first, int64_t last) { body(boundary(first), boundary(last)); });
+  parallel_range(ranges, 1, [&](int64_t first, int64_t last) {
+    for (int64_t range = first; range < last; ++range) body(boundary(range), boundary(range + 1));
+  });
 }
 
 }  // namespace clof::cpu

@@ -9,9 +9,9 @@ enum class FrameMode : int { soft, raw, orthonormal };
 
 inline namespace CLOF_ISA {
 
-// Two positions count as parallel, |w| as 0, where |w| is below this many roundings of |x_i| |x_j|: the direction of
-// w is noise there, and so would second derivatives be.
-constexpr double kParallelRoundings = 4;
+// Two positions count as parallel, w = d x x_i as 0, where |w| is below this many roundings of |d| |x_i|: the direction
+// of w is noise there, and so would second derivatives be.
+constexpr double kParallelRoundings = 8;
 
 // An axis is its vector times `factor`; the factor's derivative by the vector is `slope` times the vector.
 template <class S> struct AxisScale {
@@ -48,7 +48,7 @@ template <class S> CLOF_HD FrameParts<S> frame_parts(FrameMode mode, Ends<S> x) 
   parts.w = cross(parts.d, x.i);
   const S zero(T(0));
   const T rounding = T(kParallelRoundings) * Precision<T>::epsilon;
-  const S threshold = S(T(rounding * rounding)) * dot(x.i, x.i) * dot(x.j, x.j);
+  const S threshold = S(T(rounding * rounding)) * dot(parts.d, parts.d) * dot(x.i, x.i);
   parts.scale_a = axis_scale(mode, parts.d, zero);
   parts.scale_b = axis_scale(mode, parts.w, threshold);
   const Vec3<S> a = parts.scale_a.factor * parts.d, b = parts.scale_b.factor * parts.w;

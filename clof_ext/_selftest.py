@@ -1,0 +1,127 @@
+"""A quick check of an installation: every op on every backend that runs here, against the reference."""
+
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from . import _backends, ops
+from .graph import prepare_graph
+
+# Largest error allowed relative to the largest value, by dtype of the features; for gradients ten times that.
+TOLERANCE = {torch.float64: 1e-10, torch.float32: 2e-5, torch.bfloat16: 2e-2, torch.float16: 3e-3}
+GRADIENT_FACTOR = 10
+NODES, CHANNELS, HIDDEN, EDGE_DIM = 12, 3, 8, 2
+
+
+@dataclass(frozen=True)
+class Case:
+    """A call of an op: a function of a backend's name and the tensors to differentiate."""
+
+    op: str
+    call: Callable
+    inputs: list[Tensor]
+
+
+def selftest(device: str | torch.device = "cpu", *, verbose: bool = True) -> bool:
+    """Compare every op, dtype and backend present with the reference, values and gradients, singular edges included.
+
+    Args:
+        device: where to run; the backends that serve its tensors are tested.
+        verbose: print a line for each op and backend.
+
+    Returns:
+        Whether all agree.
+    """
+    device, start = torch.device(device), time.perf_counter()
+    failures = 0
+    for name in _backends.PREFERENCE.get(device.type, ()):
+        if name == "reference":
+            continue
+        for op in _backends.OPERATORS:
+            reason = _backends.unavailable(name, op)
+            errors = [] if reason else [_errors(case, name) for case in _cases(device) if case.op == op]
+            if not (reason or errors):
+                continue
+            worst = max(errors, default=0.0)
+            failures += worst > 1
+            if verbose:
+                verdict = (
+                    f"left out: {reason}"
+                    if reason
+                    else f"{'ok' if worst <= 1 else 'WRONG'}, at {worst:.0%} of the tolerance"
+                )
+                print(f"{device.type}  {name:<8}{op:<16}{verdict}")
+    if verbose:
+        verdict = "all agree with the reference" if failures == 0 else f"{failures} ops disagree with the reference"
+        print(f"{verdict}; {time.perf_counter() - start:.1f} s")
+    return failures == 0
+
+
+def _errors(case: Case, backend: str) -> float:
+    """Largest error of values and first gradients as a fraction of what is allowed."""
+    found, expected = (
+        _values_and_gradients(case, name, dtype) for name, dtype in ((backend, None), ("reference", torch.float64))
+    )
+    tolerance = max(TOLERANCE[value.dtype] for value in case.inputs)
+    worst = 0.0
+    for number, (value, truth) in enumerate(zip(found, expected)):
+        scale = truth.detach().abs().max().clamp_min(1e-3) * tolerance * (GRADIENT_FACTOR if number else 1)
+        error = float((value - truth).abs().max() / scale) if truth.numel() else 0.0
+        worst = max(worst, error if error == error else float("inf"))
+    return worst
+
+
+def _values_and_gradients(case: Case, backend: str, dtype: torch.dtype | None) -> list[Tensor]:
+    inputs = [value.detach().to(dtype or value.dtype).requires_grad_() for value in case.inputs]
+    out = case.call(backend, *inputs)
+    weights = torch.linspace(-1, 1, out.numel(), dtype=torch.float64, device=out.device).reshape(out.shape)
+    grads = torch.autograd.grad(out, inputs, weights.to(out.dtype), allow_unused=True)
+    return [out.detach().double(), *[torch.zeros_like(x) if grad is None else grad for x, grad in zip(inputs, grads)]]
+
+
+def _graph(device: torch.device) -> tuple[Tensor, Tensor, Tensor]:
+    """Positions, velocities and unsorted edges, with coincident and parallel points and self-loops among them."""
+    generator = torch.Generator().manual_seed(0)
+    pos, vel = torch.randn(2, NODES, 3, generator=generator, dtype=torch.float64)
+    pos[1], pos[3] = pos[0], 2 * pos[2]
+    edges = torch.randint(NODES - 1, (2, 40), generator=generator)
+    edges[:, :4] = torch.tensor([[0, 1, 2, 5], [1, 0, 3, 5]])
+    return pos.to(device), vel.to(device), edges.to(device)
+
+
+def _cases(device: torch.device) -> Iterator[Case]:
+    pos, vel, edge_index = _graph(device)
+    plan = prepare_graph(edge_index, NODES)
+    generator = torch.Generator().manual_seed(1)
+
+    def random(*shape: int) -> Tensor:
+        return torch.randn(shape, generator=generator, dtype=torch.float64).to(device)
+
+    # Half-precision geometry is not defined, and what float32 makes of singular edges differs by rounding alone.
+    for dtype in (torch.float64, torch.float32):
+        x, v = pos.to(dtype), vel.to(dtype)
+        yield Case("edge_frame", lambda b, x: ops.edge_frame(x, plan, backend=b), [x])
+        yield Case("edge_scalars", lambda b, x, v: ops.edge_scalars(x, plan, v, backend=b), [x, v])
+    for dtype in TOLERANCE:
+        x = pos.to(torch.float64 if dtype == torch.float64 else torch.float32)
+        for order in range(4):
+            tensor = random(NODES, CHANNELS, *[3] * order).to(dtype)
+            scalars = random(plan.num_edges, CHANNELS, 3**order).to(dtype)
+            yield Case("project", lambda b, t, x, r=order: ops.project(t, x, plan, order=r, backend=b), [tensor, x])
+            yield Case(
+                "aggregate", lambda b, s, x, r=order: ops.aggregate(s, x, plan, order=r, backend=b), [scalars, x]
+            )
+        values = random(plan.num_edges, CHANNELS).to(dtype)
+        yield Case("segment_reduce", lambda b, s: ops.segment_mean(s, plan, backend=b), [values])
+        widths = [(HIDDEN, 2 * HIDDEN + 1 + EDGE_DIM), (HIDDEN,), (HIDDEN, HIDDEN), (HIDDEN,), (3, HIDDEN)]
+        weights = [random(*width).div(HIDDEN**0.5).to(dtype) for width in widths]
+        h, edge_attr = random(NODES, HIDDEN).to(dtype), random(plan.num_edges, EDGE_DIM).to(dtype)
+
+        def message(b, h, x, edge_attr, *w):
+            both = ops.frame_message(h, x, plan, edge_attr, edge_mlp=w[:4], coord_mlp=w[4:], backend=b)
+            return torch.cat([part.to(x.dtype) for part in both], 1)
+
+        yield Case("frame_message", message, [h, x, edge_attr, *weights])
