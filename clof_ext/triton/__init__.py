@@ -4,8 +4,9 @@ They serve NVIDIA and AMD GPUs and need no compiled extension. Where the environ
 Python starts, they run on CPU tensors in Triton's interpreter, slowly, for tests.
 """
 
-from .. import _register, ops
-from . import aggregate, edge_frame, edge_scalars, project, segment
+# Importing an op's module defines its operators; importing ops declares the rules that they get.
+from .. import _register, ops  # noqa: F401
+from . import aggregate, edge_frame, edge_scalars, project, segment  # noqa: F401
 from ._host import interpreted
 
 _register.activate(_register.TRITON)

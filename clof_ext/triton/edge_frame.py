@@ -47,10 +47,10 @@ def axis_vjp(vector, scale, grad, MODE: tl.constexpr):
 
 
 @triton.jit
-def parallel_threshold(x_i, x_j):
-    """What |x_i x x_j|^2 must pass for its direction to be more than rounding."""
-    rounding = _ROUNDINGS * (_EPSILON_64 if x_i[0][0].dtype == tl.float64 else _EPSILON_32)
-    return rounding * rounding * (vec3.dot(x_i, x_i)[0] * vec3.dot(x_j, x_j)[0])
+def parallel_threshold(d, x_i):
+    """What |d x x_i|^2 must pass for its direction to be more than rounding."""
+    rounding = _ROUNDINGS * (_EPSILON_64 if d[0][0].dtype == tl.float64 else _EPSILON_32)
+    return rounding * rounding * (vec3.dot(d, d)[0] * vec3.dot(x_i, x_i)[0])
 
 
 @triton.jit
@@ -60,7 +60,7 @@ def frame_parts(x_i, x_j, MODE: tl.constexpr):
     # x_i x x_j, written so that it is exactly 0 for coincident points.
     w = vec3.cross(d, x_i)
     scale_a = axis_scale(d, 0.0, MODE)
-    scale_b = axis_scale(w, parallel_threshold(x_i, x_j), MODE)
+    scale_b = axis_scale(w, parallel_threshold(d, x_i), MODE)
     a = axis_of(d, scale_a, MODE)
     b = axis_of(w, scale_b, MODE)
     return d, w, scale_a, scale_b, (a, b, vec3.cross(a, b))
@@ -105,31 +105,6 @@ def map_kernel(
         memory.store_values(frame, edge * 9 + 3 * k, mask, number.results(rows[k]))
 
 
-@triton.jit
-def add_side(
-    totals,
-    node,
-    grad_frame,
-    grad_tangent,
-    pos,
-    pos_tangent,
-    graph,
-    ROLE: tl.constexpr,
-    MODE: tl.constexpr,
-    DUAL: tl.constexpr,
-    LANES: tl.constexpr,
-):
-    """Add the gradients that nodes get from their edges in one role."""
-    start, end = memory.segment_of(graph, node, node < graph[2], ROLE)
-    for step in range(0, tl.max(end - start), LANES):
-        edge, mask = memory.edges_from(graph, start + step, end, ROLE, LANES)
-        x_i, x_j = memory.load_ends(pos, pos_tangent, graph, edge, mask, DUAL)
-        grad = memory.load_matrix(grad_frame, grad_tangent, edge * 9, mask, pos.dtype.element_ty, DUAL)
-        ends = frame_vjp(frame_parts(x_i, x_j, MODE), x_i, grad, MODE)
-        totals = number.add(totals, number.results(ends[ROLE]))
-    return totals
-
-
 @jit
 def sum_kernel(
     grad_frame,
@@ -151,8 +126,14 @@ def sum_kernel(
     graph = (edges, offsets, num_nodes, num_edges)
     zero = tl.zeros([NODES, LANES], pos.dtype.element_ty)
     totals = (zero, zero, zero)
-    for ROLE in tl.static_range(2):
-        totals = add_side(totals, node, grad_frame, grad_tangent, pos, pos_tangent, graph, ROLE, MODE, DUAL, LANES)
+    for role in range(2):
+        start, end = memory.segment_of(graph, node, node < num_nodes, role)
+        for step in range(0, tl.max(end - start), LANES):
+            edge, mask = memory.edges_from(graph, start + step, end, role, LANES)
+            x_i, x_j = memory.load_ends(pos, pos_tangent, graph, edge, mask, DUAL)
+            grad = memory.load_matrix(grad_frame, grad_tangent, edge * 9, mask, pos.dtype.element_ty, DUAL)
+            receiver, sender = frame_vjp(frame_parts(x_i, x_j, MODE), x_i, grad, MODE)
+            totals = number.add(totals, memory.of_role(role, number.results(receiver), number.results(sender)))
     memory.store_values(grad_pos, node * 3, node < num_nodes, memory.lane_sums(totals))
 
 

@@ -17,54 +17,54 @@ _FLOOR = tl.constexpr(MIN_SIN_SQUARED)
 
 
 @triton.jit
-def shifted_norm(v):
-    """|v| + shift, and the number that makes its gradient of v: 1 / |v|, or 0 where v = 0."""
+def norm_of(v):
+    """|v|, or 1 where v = 0, and whether v is not 0."""
     squared = vec3.dot(v, v)
     positive = squared[0] > 0
-    norm = number.square_root(number.where(positive, squared, 1.0))
-    shifted = number.shift(number.where(positive, norm, 0.0), _SHIFT)
-    return shifted, number.where(positive, number.reciprocal(norm), 0.0)
+    return number.square_root(number.where(positive, squared, 1.0)), positive
+
+
+@triton.jit
+def shifted_norm(v):
+    norm, positive = norm_of(v)
+    return number.shift(number.where(positive, norm, 0.0), _SHIFT)
+
+
+@triton.jit
+def cosine(p, q):
+    return number.div(vec3.dot(p, q), number.mul(shifted_norm(p), shifted_norm(q)))
+
+
+@triton.jit
+def sine_squared(cos):
+    return number.shift(number.neg(number.mul(cos, cos)), 1.0)
 
 
 @triton.jit
 def sine(cos):
-    """sin from cos, and whether 1 - cos^2 lies above its clamp."""
-    squared = number.shift(number.neg(number.mul(cos, cos)), 1.0)
-    above = squared[0] > _FLOOR
-    return number.square_root(number.where(above, squared, _FLOOR)), above
+    squared = sine_squared(cos)
+    return number.square_root(number.where(squared[0] > _FLOOR, squared, _FLOOR))
 
 
 @triton.jit
-def cosine(p, q, shifted_p, shifted_q):
-    return number.div(vec3.dot(p, q), number.mul(shifted_p, shifted_q))
-
-
-@triton.jit
-def angle(p, q):
-    """sin and cos of the angle between p and q."""
-    shifted_p, inverse_p = shifted_norm(p)
-    shifted_q, inverse_q = shifted_norm(q)
-    cos = cosine(p, q, shifted_p, shifted_q)
-    sin, above = sine(cos)
-    return sin, cos
+def norm_vjp(v, grad):
+    """Gradient by v, given that by |v|: 0 where v = 0."""
+    norm, positive = norm_of(v)
+    return vec3.scale(number.where(positive, number.div(grad, norm), 0.0), v)
 
 
 @triton.jit
 def angle_vjp(p, q, grad_sin, grad_cos):
     """Gradients by p and q."""
-    shifted_p, inverse_p = shifted_norm(p)
-    shifted_q, inverse_q = shifted_norm(q)
-    cos = cosine(p, q, shifted_p, shifted_q)
-    sin, above = sine(cos)
-    through_sin = number.where(above, number.div(number.mul(grad_sin, cos), sin), 0.0)
-    grad = number.sub(grad_cos, through_sin)
+    cos = cosine(p, q)
+    through_sin = number.div(number.mul(grad_sin, cos), sine(cos))
+    grad = number.sub(grad_cos, number.where(sine_squared(cos)[0] > _FLOOR, through_sin, 0.0))
+    shifted_p, shifted_q = shifted_norm(p), shifted_norm(q)
     common = number.div(grad, number.mul(shifted_p, shifted_q))
     along = number.mul(grad, cos)
-    along_p = number.mul(number.div(along, shifted_p), inverse_p)
-    along_q = number.mul(number.div(along, shifted_q), inverse_q)
     return (
-        vec3.sub(vec3.scale(common, q), vec3.scale(along_p, p)),
-        vec3.sub(vec3.scale(common, p), vec3.scale(along_q, q)),
+        vec3.sub(vec3.scale(common, q), norm_vjp(p, number.div(along, shifted_p))),
+        vec3.sub(vec3.scale(common, p), norm_vjp(q, number.div(along, shifted_q))),
     )
 
 
@@ -72,15 +72,16 @@ def angle_vjp(p, q, grad_sin, grad_cos):
 def scalars_of(frame, x, v):
     """The columns of edge_scalars; v is () without velocities."""
     p, q = vec3.matvec(frame, x[0]), vec3.matvec(frame, x[1])
-    out = angle(p, q) + p + q
+    cos = cosine(p, q)
+    out = (sine(cos), cos) + p + q
     for end in tl.static_range(len(v)):
         out = out + vec3.matvec(frame, v[end])
     return out
 
 
 @triton.jit
-def scalars_vjp(x, v, grad, ROLE: tl.constexpr, MODE: tl.constexpr):
-    """Gradient by the position and, after it, the velocity of one end, given those by the columns."""
+def scalars_vjp(x, v, grad, MODE: tl.constexpr):
+    """Gradients by the position and, after it, the velocity of receiver and sender, given those by the columns."""
     parts = frame_parts(x[0], x[1], MODE)
     frame = parts[4]
     from_p, from_q = angle_vjp(vec3.matvec(frame, x[0]), vec3.matvec(frame, x[1]), grad[0], grad[1])
@@ -88,11 +89,13 @@ def scalars_vjp(x, v, grad, ROLE: tl.constexpr, MODE: tl.constexpr):
     grad_frame = vec3.add_matrix(vec3.outer(grad_p, x[0]), vec3.outer(grad_q, x[1]))
     for end in tl.static_range(len(v)):
         grad_frame = vec3.add_matrix(grad_frame, vec3.outer(grad[8 + 3 * end : 11 + 3 * end], v[end]))
-    direct = vec3.transposed_matvec(frame, grad_q if ROLE else grad_p)
-    out = vec3.add(direct, frame_vjp(parts, x[0], grad_frame, MODE)[ROLE])
+    through_i, through_j = frame_vjp(parts, x[0], grad_frame, MODE)
+    receiver = vec3.add(vec3.transposed_matvec(frame, grad_p), through_i)
+    sender = vec3.add(vec3.transposed_matvec(frame, grad_q), through_j)
     if len(v) > 0:
-        out = out + vec3.transposed_matvec(frame, grad[8 + 3 * ROLE : 11 + 3 * ROLE])
-    return out
+        receiver = receiver + vec3.transposed_matvec(frame, grad[8:11])
+        sender = sender + vec3.transposed_matvec(frame, grad[11:14])
+    return receiver, sender
 
 
 @triton.jit
@@ -129,33 +132,6 @@ def map_kernel(
     memory.store_values(scalars, edge * WIDTH, mask, number.results(columns))
 
 
-@triton.jit
-def add_side(
-    totals,
-    node,
-    grad_scalars,
-    pos,
-    pos_tangent,
-    vel,
-    vel_tangent,
-    graph,
-    ROLE: tl.constexpr,
-    WIDTH: tl.constexpr,
-    MODE: tl.constexpr,
-    DUAL: tl.constexpr,
-    LANES: tl.constexpr,
-):
-    """Add the gradients that nodes get from their edges in one role."""
-    start, end = memory.segment_of(graph, node, node < graph[2], ROLE)
-    for step in range(0, tl.max(end - start), LANES):
-        edge, mask = memory.edges_from(graph, start + step, end, ROLE, LANES)
-        x = memory.load_ends(pos, pos_tangent, graph, edge, mask, DUAL)
-        v = load_velocities(vel, vel_tangent, graph, edge, mask, DUAL)
-        grad = memory.load_numbers(grad_scalars, None, edge * WIDTH, mask, WIDTH, pos.dtype.element_ty, DUAL)
-        totals = number.add(totals, number.results(scalars_vjp(x, v, grad, ROLE, MODE)))
-    return totals
-
-
 @jit
 def sum_kernel(
     grad_scalars,
@@ -182,10 +158,15 @@ def sum_kernel(
     totals = (zero, zero, zero)
     if vel is not None:
         totals = totals + totals
-    for ROLE in tl.static_range(2):
-        totals = add_side(
-            totals, node, grad_scalars, pos, pos_tangent, vel, vel_tangent, graph, ROLE, WIDTH, MODE, DUAL, LANES
-        )
+    for role in range(2):
+        start, end = memory.segment_of(graph, node, node < num_nodes, role)
+        for step in range(0, tl.max(end - start), LANES):
+            edge, mask = memory.edges_from(graph, start + step, end, role, LANES)
+            x = memory.load_ends(pos, pos_tangent, graph, edge, mask, DUAL)
+            v = load_velocities(vel, vel_tangent, graph, edge, mask, DUAL)
+            grad = memory.load_numbers(grad_scalars, None, edge * WIDTH, mask, WIDTH, pos.dtype.element_ty, DUAL)
+            receiver, sender = scalars_vjp(x, v, grad, MODE)
+            totals = number.add(totals, memory.of_role(role, number.results(receiver), number.results(sender)))
     sums = memory.lane_sums(totals)
     memory.store_values(grad_pos, node * 3, node < num_nodes, sums[0:3])
     if vel is not None:

@@ -60,7 +60,7 @@ def store_values(base, place, mask, values):
 @triton.jit
 def node_of(graph, edge, mask, ROLE: tl.constexpr):
     """The receiver or sender of each edge."""
-    edges, offsets, num_nodes, num_edges = graph
+    edges, _, _, num_edges = graph
     return tl.load(edges + num_edges.to(tl.int64) * ROLE + edge, mask=mask, other=0).to(tl.int64)
 
 
@@ -75,20 +75,20 @@ def load_ends(base, tangent, graph, edge, mask, DUAL: tl.constexpr):
 
 
 @triton.jit
-def segment_of(graph, node, mask, ROLE: tl.constexpr):
+def segment_of(graph, node, mask, role):
     """Where each node's edges begin and end in the order of its role."""
-    edges, offsets, num_nodes, num_edges = graph
-    begin = offsets + (num_nodes.to(tl.int64) + 1) * ROLE + node
+    _, offsets, num_nodes, _ = graph
+    begin = offsets + (num_nodes.to(tl.int64) + 1) * role + node
     return tl.load(begin, mask=mask, other=0), tl.load(begin + 1, mask=mask, other=0)
 
 
 @triton.jit
-def edges_from(graph, first, end, ROLE: tl.constexpr, LANES: tl.constexpr):
+def edges_from(graph, first, end, role, LANES: tl.constexpr):
     """The next LANES edges of each node, (nodes, LANES), and which of them exist."""
-    edges, offsets, num_nodes, num_edges = graph
+    edges, _, _, num_edges = graph
     place = first[:, None] + tl.arange(0, LANES)[None, :]
     mask = place < end[:, None]
-    return tl.load(edges + num_edges.to(tl.int64) * (_SORTED + ROLE) + place, mask=mask, other=0).to(tl.int64), mask
+    return tl.load(edges + num_edges.to(tl.int64) * (_SORTED + role) + place, mask=mask, other=0).to(tl.int64), mask
 
 
 @triton.jit
@@ -97,4 +97,13 @@ def lane_sums(totals):
     out = ()
     for column in tl.static_range(len(totals)):
         out = out + (tl.sum(totals[column], 1),)
+    return out
+
+
+@triton.jit
+def of_role(role, receivers, senders):
+    """The values of one of the two roles."""
+    out = ()
+    for k in tl.static_range(len(receivers)):
+        out = out + (tl.where(role == SENDER, senders[k], receivers[k]),)
     return out

@@ -1,6 +1,7 @@
-"""The form B(s, T, F) = sum over k, i of s[k1..kr] F[k1,i1] ... F[kr,ir] T[i1..ir] of tensors of order r on the frames F
-of edges, with its three gradients. ``project`` is the gradient by s, ``aggregate`` that by T, summed into receivers;
-their derivatives are the others.
+"""The form B(s, T, F) = sum over k, i of s[k1..kr] F[k1,i1] ... F[kr,ir] T[i1..ir] of tensors of order r on edges with
+frames F, and its three gradients.
+
+``project`` is the gradient by s, ``aggregate`` that by T, summed into receivers; their derivatives are the others.
 """
 
 from dataclasses import dataclass
@@ -54,24 +55,24 @@ def apply_frame(frame, t, ORDER: tl.constexpr, TRANSPOSE: tl.constexpr):
 
 @triton.jit
 def add_form_frame_vjp(grad, frame, s, t, ORDER: tl.constexpr):
-    """Add the form's gradient by F: over the axes, s contracted with the tensor projected on all other axes."""
-    for axis in tl.static_range(ORDER):
-        partly = t
-        for other in tl.static_range(ORDER):
-            if other != axis:
-                partly = apply_axis(frame, partly, 3**other, False)
-        for place in tl.static_range(len(s)):
-            if place // 3**axis % 3 == 0:
-                grad = add_outer_at(grad, s, partly, place, 3**axis)
+    """Add the form's gradient by the frame on the last axis: s times the tensor projected on all other axes."""
+    for axis in tl.static_range(1, ORDER):
+        t = apply_axis(frame, t, 3**axis, False)
+    for first in tl.static_range(0, len(s), 3):
+        grad = vec3.add_matrix(grad, vec3.outer(s[first : first + 3], t[first : first + 3]))
     return grad
 
 
 @triton.jit
-def add_outer_at(grad, s, t, PLACE: tl.constexpr, STRIDE: tl.constexpr):
-    """Add the outer product of what lies along one axis at a place of two tensors."""
-    s_along = (s[PLACE], s[PLACE + STRIDE], s[PLACE + 2 * STRIDE])
-    t_along = (t[PLACE], t[PLACE + STRIDE], t[PLACE + 2 * STRIDE])
-    return vec3.add_matrix(grad, vec3.outer(s_along, t_along))
+def place_of(COMPONENT: tl.constexpr, rotation, ORDER: tl.constexpr):
+    """Where a component lies in memory, if the tensor's axes are rotated so that the last has the stride rotation."""
+    SIZE: tl.constexpr = 3**ORDER
+    place = 0
+    for axis in tl.static_range(ORDER):
+        stride = rotation * 3**axis
+        # Beyond the first axis follows the last one.
+        place += COMPONENT // 3**axis % 3 * (stride % SIZE + stride // SIZE)
+    return place
 
 
 @triton.jit
@@ -83,9 +84,10 @@ def load_tensor(
     channel,
     channels,
     mask,
+    rotation,
     PLACE: tl.constexpr,
     MEAN: tl.constexpr,
-    SIZE: tl.constexpr,
+    ORDER: tl.constexpr,
     DTYPE: tl.constexpr,
     DUAL: tl.constexpr,
 ):
@@ -93,7 +95,11 @@ def load_tensor(
     row = edge
     if PLACE != _EDGE:
         row = memory.node_of(graph, edge, mask, PLACE)
-    out = memory.load_numbers(t, t_tangent, (row * channels + channel) * SIZE, mask, SIZE, DTYPE, DUAL)
+    first = (row * channels + channel) * 3**ORDER
+    out = ()
+    for component in tl.static_range(3**ORDER):
+        place = first + place_of(component, rotation, ORDER)
+        out = out + (memory.load_number(t, t_tangent, place, mask, DTYPE, DUAL),)
     if MEAN:
         start, end = memory.segment_of(graph, row, mask, memory.RECEIVER)
         out = number.all_scaled(out, weight_of(start, end, DTYPE, MEAN))
@@ -129,7 +135,7 @@ def map_kernel(
     x_i, x_j = memory.load_ends(pos, pos_tangent, graph, edge, mask, DUAL)
     frame = edge_frame.frame_of(x_i, x_j, MODE)
     tensor = load_tensor(
-        t, t_tangent, graph, edge, row % channels, channels, mask, PLACE, MEAN, SIZE, pos.dtype.element_ty, DUAL
+        t, t_tangent, graph, edge, row % channels, channels, mask, 1, PLACE, MEAN, ORDER, pos.dtype.element_ty, DUAL
     )
     values = apply_frame(frame, tensor, ORDER, TRANSPOSE)
     memory.store_values(out, row * SIZE, mask, number.results(values))
@@ -170,7 +176,7 @@ def sum_kernel(
         edge, mask = memory.edges_from(graph, start + step, end, PLACE, LANES)
         x_i, x_j = memory.load_ends(pos, pos_tangent, graph, edge, mask, DUAL)
         frame = edge_frame.frame_of(x_i, x_j, MODE)
-        scalars = load_tensor(s, s_tangent, graph, edge, channel, channels, mask, _EDGE, False, SIZE, DTYPE, DUAL)
+        scalars = load_tensor(s, s_tangent, graph, edge, channel, channels, mask, 1, _EDGE, False, ORDER, DTYPE, DUAL)
         totals = number.add(totals, number.results(apply_frame(frame, scalars, ORDER, True)))
     weight = weight_of(start, end, DTYPE, MEAN)
     memory.store_values(out, row * SIZE, node < num_nodes, number.scaled(memory.lane_sums(totals), weight))
@@ -200,7 +206,6 @@ def frame_kernel(
     CHANNELS: tl.constexpr,
 ):
     """For each edge: the gradient by its frame, over all channels; with tangents also its derivative."""
-    SIZE: tl.constexpr = 3**ORDER
     DTYPE: tl.constexpr = pos.dtype.element_ty
     edge = memory.rows_of_program(EDGES)
     exists = edge < num_edges
@@ -211,13 +216,17 @@ def frame_kernel(
     for first in range(0, channels, CHANNELS):
         channel = first + tl.arange(0, CHANNELS)[None, :]
         mask = exists[:, None] & (channel < channels)
-        scalars = load_tensor(
-            s, s_tangent, graph, edge[:, None], channel, channels, mask, _EDGE, False, SIZE, DTYPE, DUAL
-        )
-        tensor = load_tensor(
-            t, t_tangent, graph, edge[:, None], channel, channels, mask, PLACE, MEAN, SIZE, DTYPE, DUAL
-        )
-        grad = add_form_frame_vjp(grad, frame, scalars, tensor, ORDER)
+        # A loop over the axes, each brought to the last place, since three copies of its body spill registers.
+        rotation = 1
+        for _ in range(ORDER):
+            scalars = load_tensor(
+                s, s_tangent, graph, edge[:, None], channel, channels, mask, rotation, _EDGE, False, ORDER, DTYPE, DUAL
+            )
+            tensor = load_tensor(
+                t, t_tangent, graph, edge[:, None], channel, channels, mask, rotation, PLACE, MEAN, ORDER, DTYPE, DUAL
+            )
+            grad = add_form_frame_vjp(grad, frame, scalars, tensor, ORDER)
+            rotation *= 3
     for k in tl.static_range(3):
         for axis in tl.static_range(3):
             parts = memory.lane_sums(grad[k][axis])
