@@ -97,9 +97,11 @@ class CMakeBuild(build_ext):
         if nvcc:
             settings |= {"CMAKE_CUDA_COMPILER": nvcc, "CLOF_CUDA_ARCHITECTURES": cuda_architectures()}
         generator = ["-G", "Ninja"] if shutil.which("ninja") else []
-        # --fresh: an isolated build leaves paths of a folder that is gone in the cache.
+        # An isolated build's tools are gone by the next build, and what CMake remembers of them with it.
+        isolated = not Path(pybind11.__file__).resolve().is_relative_to(Path(sys.prefix).resolve())
+        fresh = ["--fresh"] if isolated else []
         self.call(
-            ["cmake", "--fresh", "-S", str(ROOT), "-B", str(build), *generator]
+            ["cmake", *fresh, "-S", str(ROOT), "-B", str(build), *generator]
             + [f"-D{name}={value}" for name, value in settings.items()]
         )
 

@@ -8,9 +8,7 @@ from .._register import register
 from ..graph import EdgePlan, as_plan
 
 
-def edge_frame(
-    pos: Tensor, edge_index: Tensor | EdgePlan, *, mode: str = "soft", backend: str | None = None
-) -> Tensor:
+def edge_frame(pos: Tensor, edge_index: Tensor | EdgePlan, *, mode: str = "soft", backend: str | None = None) -> Tensor:
     """Complete local frame (a, b, c) of every edge, built by cross products alone.
 
     With d = x_i - x_j, w = x_i x x_j and i the receiver, j the sender:
