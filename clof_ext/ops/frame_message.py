@@ -1,7 +1,8 @@
 """The fused edge block of one message-passing layer."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from contextlib import nullcontext
 
 import torch
 from torch import Tensor
@@ -96,13 +97,18 @@ def frame_message(
     _check_coord_mlp(coord_mlp, h, hidden, basis)
 
     run = implementation("frame_message", pos.device, backend)
+    inputs, weights = (h, pos, edge_attr, edge_weight), edge_mlp + att_mlp + coord_mlp
+    constants = (
+        *(plan.edges, plan.offsets, len(edge_mlp) // 2, (len(coord_mlp) + 1) // 2, bool(att_mlp)),
+        *(basis, mode, activation, tanh, clamp, message_reduce, vector_reduce),
+    )
     # What had to be cast is cast: the geometry in the op must stay as it is.
-    with torch.autocast(pos.device.type, enabled=False):
-        return run(
-            *(h, pos, edge_attr, edge_weight, edge_mlp + att_mlp + coord_mlp, plan.edges, plan.offsets),
-            *(len(edge_mlp) // 2, (len(coord_mlp) + 1) // 2, bool(att_mlp)),
-            *(basis, mode, activation, tanh, clamp, message_reduce, vector_reduce),
-        )
+    with (
+        torch.autocast(pos.device.type, enabled=False) if torch.is_autocast_enabled(pos.device.type) else nullcontext()
+    ):
+        if run is plain_frame_message or torch.compiler.is_compiling() or not _recorded((*inputs, *weights)):
+            return run(*inputs, weights, *constants)
+        return _Recorded.apply(run, constants, *inputs, *weights)
 
 
 def _autocast(device: str, *values):
@@ -221,17 +227,53 @@ def _restore(ctx) -> tuple[list[Tensor | None], list[Tensor], list]:
     return tensors[: ctx.n_tensors], tensors[ctx.n_tensors :], [edges, offsets, *ctx.options]
 
 
+def _recorded(tensors: Sequence[Tensor | None]) -> bool:
+    """Whether autograd would record an op of these tensors."""
+    return torch.is_grad_enabled() and any(tensor is not None and tensor.requires_grad for tensor in tensors)
+
+
+class _Recorded(torch.autograd.Function):
+    """The operator as autograd records it outside of torch.compile.
+
+    The rule that is registered for the operator does the same, but torch takes lists of tensors through its pytrees
+    there, which costs more than the kernels of a small graph.
+    """
+
+    @staticmethod
+    def forward(run: Callable, constants: tuple, *tensors: Tensor | None) -> tuple[Tensor, Tensor]:
+        return run(*tensors[:N_TENSORS], list(tensors[N_TENSORS:]), *constants)
+
+    @staticmethod
+    def setup_context(ctx, inputs, output) -> None:
+        run, constants, *tensors = inputs
+        ctx.backward_operator = getattr(torch.ops, run.default.namespace).frame_message_backward
+        _save(ctx, (*tensors[:N_TENSORS], tensors[N_TENSORS:], *constants), output)
+
+    @staticmethod
+    def backward(ctx, grad_message: Tensor, grad_vector: Tensor) -> tuple:
+        grads, grad_weights = _gradients(ctx, ctx.backward_operator, grad_message, grad_vector)
+        return None, None, *grads, *grad_weights
+
+
+def _gradients(ctx, backward: Callable, grad_message: Tensor, grad_vector: Tensor) -> tuple[list, list]:
+    """Gradients of the tensors before the weights and of the weights, of the forward operator."""
+    inputs, weights, constants = _restore(ctx)
+    *grads, grad_weights = backward(grad_message, grad_vector, *inputs, weights, *constants)
+    return where_given(grads, inputs), list(grad_weights)
+
+
 def _backward_backward(ctx, *grads):
     """Derivative of the backward operator: the reference is run and differentiated twice, with its graph kept.
 
     It costs the memory of the unfused block, some arrays of edges x hidden for every operation, and about the time of
-    two of its backward passes.
+    two of its backward passes. Derivatives of any order follow from it.
     """
+    create_graph = torch.is_grad_enabled()
     given, weights, constants = _restore(ctx)
     *grads, grad_weights = grads
     present = [value is not None for value in given]
     with torch.enable_grad():
-        tensors = [value.detach().requires_grad_() for value in (*given, *weights) if value is not None]
+        tensors = [_differentiable_view(value) for value in (*given, *weights) if value is not None]
         remade = iter(tensors)
         cotangents = [next(remade), next(remade)]
         inputs = [next(remade) if there else None for there in present[N_COTANGENTS:]]
@@ -245,9 +287,15 @@ def _backward_backward(ctx, *grads):
         ]
         # One number whose gradients are the directional derivatives.
         along = sum((value * direction).sum() for value, direction in zip(first, directions, strict=True))
-        second = iter(torch.autograd.grad(along, tensors, allow_unused=True))
+        second = iter(torch.autograd.grad(along, tensors, allow_unused=True, create_graph=create_graph))
     results = [next(second) if there else None for there in present]
     return *results, list(second), *[None] * len(constants)
+
+
+def _differentiable_view(tensor: Tensor) -> Tensor:
+    """The same numbers as a variable of its own, which no other input depends on."""
+    view = tensor.view_as(tensor)
+    return view if view.requires_grad else view.requires_grad_()
 
 
 def _rule(library: str) -> None:
@@ -256,9 +304,8 @@ def _rule(library: str) -> None:
         return
 
     def forward_backward(ctx, grad_message, grad_vector):
-        inputs, weights, constants = _restore(ctx)
-        *grads, grad_weights = namespace.frame_message_backward(grad_message, grad_vector, *inputs, weights, *constants)
-        return *where_given(grads, inputs), list(grad_weights), *[None] * len(constants)
+        grads, grad_weights = _gradients(ctx, namespace.frame_message_backward, grad_message, grad_vector)
+        return *grads, grad_weights, *[None] * (2 + len(ctx.options))
 
     torch.library.register_fake(f"{library}::frame_message", _fake)
     torch.library.register_fake(f"{library}::frame_message_backward", _fake_backward)
