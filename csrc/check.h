@@ -11,8 +11,8 @@
 
 namespace clof::check {
 
-using torch::stable::Tensor;
 using torch::headeronly::ScalarType;
+using torch::stable::Tensor;
 
 // A size that may be anything.
 constexpr int64_t any = -1;

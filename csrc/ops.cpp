@@ -49,9 +49,9 @@ STABLE_TORCH_LIBRARY(clof_ext, library) {
       "-> (Tensor grad_grad_tensor, Tensor grad_scalars, Tensor grad_pos)");
 
   // weights: see clof_ext/reference/frame_message.py. Gradients of inputs that are None are empty.
-#define CLOF_FRAME_MESSAGE_INPUTS                                                                                      \
-  "Tensor h, Tensor pos, Tensor? edge_attr, Tensor? edge_weight, Tensor[] weights, Tensor edges, Tensor offsets, "     \
-  "int edge_depth, int coord_depth, bool attention, str basis, str mode, str activation, bool tanh, float clamp, "     \
+#define CLOF_FRAME_MESSAGE_INPUTS                                                                                  \
+  "Tensor h, Tensor pos, Tensor? edge_attr, Tensor? edge_weight, Tensor[] weights, Tensor edges, Tensor offsets, " \
+  "int edge_depth, int coord_depth, bool attention, str basis, str mode, str activation, bool tanh, float clamp, " \
   "str message_reduce, str vector_reduce"
   library.def("frame_message(" CLOF_FRAME_MESSAGE_INPUTS ") -> (Tensor message, Tensor vector)");
   library.def("frame_message_backward(Tensor grad_message, Tensor grad_vector, " CLOF_FRAME_MESSAGE_INPUTS

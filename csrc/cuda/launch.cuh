@@ -75,8 +75,7 @@ void launch_sum(const Functor& functor, const Graph& graph, Place role, Channels
   check_launch();
 }
 
-template <class Functor>
-void launch_items(const Functor& functor, int64_t items, int64_t width, const Stream& stream) {
+template <class Functor> void launch_items(const Functor& functor, int64_t items, int64_t width, const Stream& stream) {
   if (items * width == 0) return;
   item_kernel<<<blocks(items * width), kThreads, 0, handle(stream)>>>(functor, items, width);
   check_launch();

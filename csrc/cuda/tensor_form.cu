@@ -17,8 +17,7 @@ void run(const TensorFormArguments& a, Place role, const Stream& stream) {
   }
 }
 
-template <class T, class U, bool Second>
-void of_order(const TensorFormArguments& a, Place role, const Stream& stream) {
+template <class T, class U, bool Second> void of_order(const TensorFormArguments& a, Place role, const Stream& stream) {
   switch (a.order) {
     case 0: return run<T, U, 0, Second>(a, role, stream);
     case 1: return run<T, U, 1, Second>(a, role, stream);

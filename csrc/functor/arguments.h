@@ -59,15 +59,15 @@ struct TensorFormArguments {
   Place place;      // of T
   bool mean;        // T counts 1 / max(degree, 1) of its receiver
   int64_t channels;
-  const void* s;             // (E, K, 3^order)
+  const void* s;  // (E, K, 3^order)
   const void* s_tangent;
-  const void* t;             // (N or E, K, 3, ..., 3)
+  const void* t;  // (N or E, K, 3, ..., 3)
   const void* t_tangent;
-  const void* pos;           // (N, 3)
+  const void* pos;  // (N, 3)
   const void* pos_tangent;
-  void* grad_s;              // (E, K, 3^order) in storage type
-  void* grad_t;              // on edges in storage type; on nodes in the type of sums, summed into
-  void* grad_pos;            // (N, 3), summed into
+  void* grad_s;    // (E, K, 3^order) in storage type
+  void* grad_t;    // on edges in storage type; on nodes in the type of sums, summed into
+  void* grad_pos;  // (N, 3), summed into
 };
 
 struct SegmentArguments {

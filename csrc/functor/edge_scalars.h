@@ -31,8 +31,8 @@ template <class T, bool Second> struct EdgeScalarsMap {
       const S values[kScalarsWithoutVelocity] = {result(out.sin), result(out.cos), p.x, p.y, p.z, q.x, q.y, q.z};
       store_row(base, first, values);
     } else {
-      const S values[kScalarsWithVelocity] = {result(out.sin), result(out.cos), p.x, p.y, p.z, q.x, q.y, q.z,
-                                              u.x, u.y, u.z, w.x, w.y, w.z};
+      const S values[kScalarsWithVelocity] = {
+          result(out.sin), result(out.cos), p.x, p.y, p.z, q.x, q.y, q.z, u.x, u.y, u.z, w.x, w.y, w.z};
       store_row(base, first, values);
     }
   }

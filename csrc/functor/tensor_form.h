@@ -106,8 +106,7 @@ template <class T, class U, int R, bool Second> struct TensorFormSum {
   }
 
   template <class S, class V>
-  CLOF_HD void add_tensor(const Rows<S>& node, int64_t channel, const Tensor<V, R>& value,
-                          const Rows<S>& edge) const {
+  CLOF_HD void add_tensor(const Rows<S>& node, int64_t channel, const Tensor<V, R>& value, const Rows<S>& edge) const {
     constexpr int size = power_of_3(R);
     const S scale = in.weight(edge);
     for (int c = 0; c < size; ++c) {

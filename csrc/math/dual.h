@@ -21,8 +21,12 @@ template <class S> struct Underlying<Dual<S>> {
   using type = underlying_t<S>;
 };
 
-template <class S> CLOF_HD Dual<S> operator+(Dual<S> x, Dual<S> y) { return {x.value + y.value, x.tangent + y.tangent}; }
-template <class S> CLOF_HD Dual<S> operator-(Dual<S> x, Dual<S> y) { return {x.value - y.value, x.tangent - y.tangent}; }
+template <class S> CLOF_HD Dual<S> operator+(Dual<S> x, Dual<S> y) {
+  return {x.value + y.value, x.tangent + y.tangent};
+}
+template <class S> CLOF_HD Dual<S> operator-(Dual<S> x, Dual<S> y) {
+  return {x.value - y.value, x.tangent - y.tangent};
+}
 template <class S> CLOF_HD Dual<S> operator-(Dual<S> x) { return {-x.value, -x.tangent}; }
 template <class S> CLOF_HD Dual<S> operator*(Dual<S> x, Dual<S> y) {
   return {x.value * y.value, x.value * y.tangent + x.tangent * y.value};

@@ -72,8 +72,7 @@ CLOF_HD EdgeScalarsGradient<S> edge_scalars_vjp(FrameMode mode, Ends<S> x, Ends<
   const FrameParts<S> parts = frame_parts(mode, x);
   const Mat3<S>& frame = parts.frame;
   const Ends<S> grad_p = g.x + angle_vjp(frame * x.i, frame * x.j, g.sin, g.cos);
-  const Mat3<S> grad_frame =
-      outer(grad_p.i, x.i) + outer(grad_p.j, x.j) + outer(g.v.i, v.i) + outer(g.v.j, v.j);
+  const Mat3<S> grad_frame = outer(grad_p.i, x.i) + outer(grad_p.j, x.j) + outer(g.v.i, v.i) + outer(g.v.j, v.j);
   const Ends<S> direct{transposed(frame, grad_p.i), transposed(frame, grad_p.j)};
   return {direct + edge_frame_vjp(parts, x, grad_frame), {transposed(frame, g.v.i), transposed(frame, g.v.j)}};
 }

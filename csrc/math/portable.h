@@ -11,8 +11,8 @@
 #define CLOF_HD inline __attribute__((always_inline))
 #endif
 
-// The build compiles csrc/cpu/kernels once for each instruction set and names it here. Without a name of its own in each
-// of them the linker would keep one copy of an inline function, perhaps with instructions that the machine lacks.
+// The build compiles csrc/cpu/kernels once for each instruction set and names it here. Without a name of its own in
+// each of them the linker would keep one copy of an inline function, perhaps with instructions that the machine lacks.
 #ifndef CLOF_ISA
 #define CLOF_ISA generic
 #endif

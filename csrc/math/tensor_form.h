@@ -16,7 +16,8 @@ template <class S, int R> struct Tensor {
 };
 
 // Frame (Transpose = false) or its transpose on one axis of the tensor.
-template <bool Transpose, class S, int R> CLOF_HD void apply_axis(const Mat3<S>& frame, int axis_stride, Tensor<S, R>& t) {
+template <bool Transpose, class S, int R>
+CLOF_HD void apply_axis(const Mat3<S>& frame, int axis_stride, Tensor<S, R>& t) {
   for (int outer = 0; outer < Tensor<S, R>::size; outer += 3 * axis_stride) {
     for (int inner = 0; inner < axis_stride; ++inner) {
       S* p = t.at + outer + inner;

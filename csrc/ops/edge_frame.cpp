@@ -28,7 +28,8 @@ Tensor edge_frame(const Tensor& pos_, const Tensor& edges, const Tensor& offsets
   const Tensor pos = checked_positions(pos_, "pos");
   const Plan plan(edges, offsets, pos);
   Tensor frame = empty(pos, {plan.graph.num_edges, 3, 3});
-  map(pos, {plan.graph, frame_mode(mode), storage_of(pos, "pos"), data(pos), nullptr, nullptr, frame.data_ptr(), nullptr},
+  map(pos,
+      {plan.graph, frame_mode(mode), storage_of(pos, "pos"), data(pos), nullptr, nullptr, frame.data_ptr(), nullptr},
       false);
   return frame;
 }
@@ -54,9 +55,8 @@ std::tuple<Tensor, Tensor> edge_frame_double_backward(const Tensor& grad_grad_po
   const Tensor grad_grad_pos = checked_like(grad_grad_pos_, pos, "grad_grad_pos", "pos");
   const Tensor grad_frame = checked_shape(grad_frame_, pos, {plan.graph.num_edges, 3, 3}, "grad_frame", "pos");
   Tensor grad_grad_frame = empty(pos, {plan.graph.num_edges, 3, 3}), grad_pos = zeros_like(pos);
-  const EdgeFrameArguments a = {plan.graph,          frame_mode(mode),           storage_of(pos, "pos"),
-                                data(pos),           data(grad_grad_pos),        data(grad_frame),
-                                grad_grad_frame.data_ptr(), grad_pos.data_ptr()};
+  const EdgeFrameArguments a = {plan.graph,          frame_mode(mode), storage_of(pos, "pos"),     data(pos),
+                                data(grad_grad_pos), data(grad_frame), grad_grad_frame.data_ptr(), grad_pos.data_ptr()};
   map(pos, a, true);
   sum(pos, a, true);
   return {grad_grad_frame, grad_pos};
@@ -65,9 +65,9 @@ std::tuple<Tensor, Tensor> edge_frame_double_backward(const Tensor& grad_grad_po
 }  // namespace
 }  // namespace clof::host
 
-#define CLOF_IMPLEMENT(library)                                                                \
-  library.impl("edge_frame", TORCH_BOX(&clof::host::edge_frame));                                    \
-  library.impl("edge_frame_backward", TORCH_BOX(&clof::host::edge_frame_backward));                  \
+#define CLOF_IMPLEMENT(library)                                                     \
+  library.impl("edge_frame", TORCH_BOX(&clof::host::edge_frame));                   \
+  library.impl("edge_frame_backward", TORCH_BOX(&clof::host::edge_frame_backward)); \
   library.impl("edge_frame_double_backward", TORCH_BOX(&clof::host::edge_frame_double_backward))
 
 STABLE_TORCH_LIBRARY_IMPL(clof_ext, CPU, library) { CLOF_IMPLEMENT(library); }

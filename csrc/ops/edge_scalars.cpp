@@ -112,9 +112,9 @@ std::tuple<Tensor, Tensor, Tensor> edge_scalars_double_backward(const Tensor& gr
 }  // namespace
 }  // namespace clof::host
 
-#define CLOF_IMPLEMENT(library)                                                                  \
-  library.impl("edge_scalars", TORCH_BOX(&clof::host::edge_scalars));                                  \
-  library.impl("edge_scalars_backward", TORCH_BOX(&clof::host::edge_scalars_backward));                \
+#define CLOF_IMPLEMENT(library)                                                         \
+  library.impl("edge_scalars", TORCH_BOX(&clof::host::edge_scalars));                   \
+  library.impl("edge_scalars_backward", TORCH_BOX(&clof::host::edge_scalars_backward)); \
   library.impl("edge_scalars_double_backward", TORCH_BOX(&clof::host::edge_scalars_double_backward))
 
 STABLE_TORCH_LIBRARY_IMPL(clof_ext, CPU, library) { CLOF_IMPLEMENT(library); }

@@ -88,14 +88,15 @@ Tensor segment_gather(const Tensor& grad_, const Tensor& index, const Tensor& pe
     return out;
   }
 #endif
-  cpu::parallel_range(a.rows, kEdgeGrain, [&](int64_t begin, int64_t end) { cpu::kernels().segment_gather(a, begin, end); });
+  cpu::parallel_range(a.rows, kEdgeGrain,
+                      [&](int64_t begin, int64_t end) { cpu::kernels().segment_gather(a, begin, end); });
   return out;
 }
 
 }  // namespace
 }  // namespace clof::host
 
-#define CLOF_IMPLEMENT(library)                                      \
+#define CLOF_IMPLEMENT(library)                                           \
   library.impl("segment_reduce", TORCH_BOX(&clof::host::segment_reduce)); \
   library.impl("segment_gather", TORCH_BOX(&clof::host::segment_gather))
 

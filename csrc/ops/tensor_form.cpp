@@ -45,16 +45,19 @@ struct Form {
 
   Form(const Tensor& pos_, const Tensor& edges, const Tensor& offsets, int64_t order, Place place, bool mean,
        const std::string& mode)
-      : pos(checked_positions(pos_, "pos")), plan(edges, offsets, pos), mode(frame_mode(mode)), order(order),
-        place(place), mean(mean) {
+      : pos(checked_positions(pos_, "pos")),
+        plan(edges, offsets, pos),
+        mode(frame_mode(mode)),
+        order(order),
+        place(place),
+        mean(mean) {
     check::order(order);
   }
 
   int64_t rows() const { return place == Place::edge ? plan.graph.num_edges : plan.graph.num_nodes; }
 
   Tensor checked_feature(const Tensor& tensor, const char* name) const {
-    const bool half =
-        tensor.scalar_type() == ScalarType::BFloat16 || tensor.scalar_type() == ScalarType::Half;
+    const bool half = tensor.scalar_type() == ScalarType::BFloat16 || tensor.scalar_type() == ScalarType::Half;
     if (!(half && pos.scalar_type() == ScalarType::Float)) check::dtype(tensor, pos.scalar_type(), name);
     check::same_device(tensor, pos, name, "pos");
     return dense(tensor);
@@ -212,13 +215,15 @@ template <class Result, class... Tensors, Result (*function)(const Form&, Tensor
 }  // namespace
 }  // namespace clof::host
 
-#define CLOF_IMPLEMENT(library)                                                                                   \
-  library.impl("project", TORCH_BOX(&clof::host::Operator<clof::host::project>::project));                                    \
-  library.impl("project_backward", TORCH_BOX(&clof::host::Operator<clof::host::project_backward>::project));                  \
-  library.impl("project_double_backward", TORCH_BOX(&clof::host::Operator<clof::host::project_double_backward>::project));    \
-  library.impl("aggregate", TORCH_BOX(&clof::host::Operator<clof::host::aggregate>::aggregate));                              \
-  library.impl("aggregate_backward", TORCH_BOX(&clof::host::Operator<clof::host::aggregate_backward>::aggregate));            \
-  library.impl("aggregate_double_backward", TORCH_BOX(&clof::host::Operator<clof::host::aggregate_double_backward>::aggregate))
+#define CLOF_IMPLEMENT(library)                                                                                    \
+  library.impl("project", TORCH_BOX(&clof::host::Operator<clof::host::project>::project));                         \
+  library.impl("project_backward", TORCH_BOX(&clof::host::Operator<clof::host::project_backward>::project));       \
+  library.impl("project_double_backward",                                                                          \
+               TORCH_BOX(&clof::host::Operator<clof::host::project_double_backward>::project));                    \
+  library.impl("aggregate", TORCH_BOX(&clof::host::Operator<clof::host::aggregate>::aggregate));                   \
+  library.impl("aggregate_backward", TORCH_BOX(&clof::host::Operator<clof::host::aggregate_backward>::aggregate)); \
+  library.impl("aggregate_double_backward",                                                                        \
+               TORCH_BOX(&clof::host::Operator<clof::host::aggregate_double_backward>::aggregate))
 
 STABLE_TORCH_LIBRARY_IMPL(clof_ext, CPU, library) { CLOF_IMPLEMENT(library); }
 #ifdef CLOF_CUDA

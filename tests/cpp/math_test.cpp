@@ -138,7 +138,8 @@ template <class Formula> static void check_singular(const Formula& formula, cons
   for (double number : random_numbers(Formula::outputs)) dual_g.push_back({number, 0.0});
   bool finite = true;
   for (const auto& number : formula.f(dual_x)) finite = finite && std::isfinite(number.value + number.tangent);
-  for (const auto& number : formula.vjp(dual_x, dual_g)) finite = finite && std::isfinite(number.value + number.tangent);
+  for (const auto& number : formula.vjp(dual_x, dual_g))
+    finite = finite && std::isfinite(number.value + number.tangent);
   expect(finite, name, 0);
 }
 

@@ -1,0 +1,83 @@
+"""What the CUDA kernels in the binary use, read without a GPU: registers, stack, no spills where none are needed."""
+
+import re
+import shutil
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from clof_ext import _backends
+
+CUOBJDUMP = shutil.which("cuobjdump") or shutil.which("/usr/local/cuda/bin/cuobjdump")
+MODULE = _backends.binary()
+CUDA = MODULE is not None and MODULE.build_info()["cuda"] is not None
+
+pytestmark = pytest.mark.skipif(not (CUDA and CUOBJDUMP), reason="needs CUDA kernels in the binary, and cuobjdump")
+
+# 256 threads a block: above 128 registers fewer than two blocks fit a multiprocessor.
+MAX_REGISTERS_FIRST = 128
+# Second derivatives of order 2 and 3 hold many numbers at once and may use the stack; this is what they use, rounded up.
+MAX_STACK = 2048
+
+
+@pytest.fixture(scope="module")
+def kernels() -> dict[str, tuple[int, int]]:
+    """Registers and stack bytes of each kernel, by its readable name and architecture."""
+    run = subprocess.run(
+        f"{CUOBJDUMP} --dump-resource-usage {MODULE.__file__} | c++filt", shell=True, capture_output=True, text=True
+    )
+    found, architecture = {}, "?"
+    for line in run.stdout.splitlines():
+        if match := re.search(r"arch = (sm_\d+)", line):
+            architecture = match.group(1)
+        if match := re.search(r"Function (.+):$", line):
+            name = match.group(1)
+        if match := re.search(r"REG:(\d+) STACK:(\d+)", line):
+            found[f"{architecture} {name}"] = int(match.group(1)), int(match.group(2))
+    assert found, run.stdout[:500] + run.stderr
+    return found
+
+
+def test_both_architectures_hold_every_kernel(kernels):
+    per_architecture = {key.split()[0] for key in kernels}
+    assert {"sm_80", "sm_90"} <= per_architecture
+    for name in ("EdgeFrameMap", "EdgeFrameSum", "EdgeScalarsMap", "TensorFormMap", "TensorFormSum", "SegmentReduce"):
+        for architecture in ("sm_80", "sm_90"):
+            assert any(name in key and key.startswith(architecture) for key in kernels), (name, architecture)
+
+
+def test_geometry_kernels_do_not_spill(kernels):
+    """Frames, scalars, sums, and tensors up to order 1 with first derivatives live in registers."""
+    simple = {
+        key: use
+        for key, use in kernels.items()
+        if any(part in key for part in ("EdgeFrame", "EdgeScalars", "Segment"))
+        or re.search(r"TensorForm(Map|Sum)<\w+, [\w:]+, [01], false>", key)
+    }
+    assert len(simple) > 20
+    for key, (registers, stack) in simple.items():
+        assert stack == 0, f"{key} uses {stack} bytes of stack"
+        if ", true>" not in key:
+            assert registers <= MAX_REGISTERS_FIRST, f"{key} uses {registers} registers"
+
+
+def test_large_kernels_are_bounded(kernels):
+    for key, (_, stack) in kernels.items():
+        assert stack <= MAX_STACK, f"{key} uses {stack} bytes of stack"
+
+
+def test_binary_loads_beside_a_torch_without_cuda():
+    """It links the CUDA runtime inside, and nothing of torch's CUDA."""
+    needed = subprocess.run(["readelf", "-d", MODULE.__file__], capture_output=True, text=True).stdout
+    assert "libtorch_cpu.so" in needed
+    assert "libcudart" not in needed
+    assert "libtorch_cuda" not in needed
+
+
+def test_no_symbol_of_torchs_unstable_interface():
+    """Only the stable C functions are left undefined: one binary for every torch from the oldest supported on."""
+    symbols = subprocess.run(["nm", "-D", "--undefined-only", "-C", MODULE.__file__], capture_output=True, text=True)
+    bad = [line for line in symbols.stdout.splitlines() if re.search(r"\b(c10|at|torch)::", line)]
+    assert not bad, bad
+    assert Path(MODULE.__file__).exists()

@@ -1,0 +1,121 @@
+"""The table of backends, forcing one, installations without the binary, the reports and the command line."""
+
+import subprocess
+import sys
+import textwrap
+
+import pytest
+import torch
+
+import clof_ext
+from clof_ext import _backends, cli, ops
+
+needs_binary = pytest.mark.skipif(_backends.binary() is None, reason="needs the compiled extension")
+POS = torch.randn(4, 3, dtype=torch.float64)
+EDGES = torch.tensor([[0, 1, 2], [1, 2, 0]])
+
+
+def run_python(code: str) -> subprocess.CompletedProcess:
+    return subprocess.run([sys.executable, "-c", textwrap.dedent(code)], capture_output=True, text=True)
+
+
+@needs_binary
+def test_the_table_prefers_the_compiled_kernels():
+    assert all(_backends.choose(op, "cpu") == "cpu" for op in _backends.OPERATORS)
+
+
+def test_an_unknown_kind_of_device_gets_the_reference():
+    assert _backends.choose("edge_frame", "meta") == "reference"
+    assert ops.edge_frame(POS.to("meta"), EDGES.to("meta")).shape == (3, 3, 3)
+
+
+@needs_binary
+def test_forcing_a_backend_nests_and_ends():
+    called = []
+
+    def spy(*arguments):
+        called.append("reference")
+        return _backends.reference.edge_frame(*arguments)
+
+    original = _backends._function
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(_backends, "_function", lambda name, op: spy if name == "reference" else original(name, op))
+        with clof_ext.backend("reference"):
+            ops.edge_frame(POS, EDGES)
+            with clof_ext.backend("cpu"):
+                ops.edge_frame(POS, EDGES)
+            ops.edge_frame(POS, EDGES, backend="cpu")
+            assert called == ["reference"]
+        ops.edge_frame(POS, EDGES)
+        ops.edge_frame(POS, EDGES, backend="reference")
+    assert called == ["reference"] * 2
+
+
+def test_a_missing_binary_gives_one_warning_and_the_reference():
+    run = run_python("""
+        import sys
+        sys.modules["clof_ext._C"] = None
+        import torch, clof_ext
+        x = torch.randn(4, 3)
+        clof_ext.ops.edge_frame(x, torch.tensor([[0, 1], [1, 2]]))
+        clof_ext.ops.edge_scalars(x, torch.tensor([[0, 1], [1, 2]]))
+        clof_ext.show_config()
+    """)
+    assert run.returncode == 0, run.stderr
+    assert run.stderr.count("RuntimeWarning: clof_ext runs without its compiled extension") == 1
+    assert "compiled extension: none" in run.stdout
+    assert "edge_frame      reference cpu: the compiled extension is missing" in run.stdout
+
+
+@needs_binary
+def test_a_binary_of_another_version_is_refused():
+    run = run_python("""
+        import clof_ext._version
+        clof_ext._version.__version__ = "9.9.9"
+        import importlib, sys
+        for name in [name for name in sys.modules if name.startswith("clof_ext") and name != "clof_ext._version"]:
+            del sys.modules[name]
+        from clof_ext import _backends
+    """)
+    # Operators register once a process, so the second import must not define them again.
+    assert "of version" in run.stderr, run.stderr
+    assert "this package of version 9.9.9" in run.stderr
+
+
+def test_importing_loads_neither_triton_nor_optional_packages():
+    run = run_python("""
+        import sys, clof_ext
+        loaded = {"triton", "matplotlib", "lightning", "rdkit", "torch_geometric"} & set(sys.modules)
+        assert not loaded, loaded
+    """)
+    assert run.returncode == 0, run.stderr
+
+
+def test_selftest_agrees_and_says_so(capsys):
+    assert clof_ext.selftest("cpu")
+    out = capsys.readouterr().out
+    assert "all agree with the reference" in out
+    assert not _backends.binary() or "edge_scalars    ok" in out
+
+
+@needs_binary
+def test_selftest_finds_a_wrong_kernel(monkeypatch):
+    right = _backends._function
+
+    def wrong(name, op):
+        function = right(name, op)
+        return (lambda *a: function(*a) * 1.001) if (name, op) == ("cpu", "edge_frame") else function
+
+    monkeypatch.setattr(_backends, "_function", wrong)
+    assert not clof_ext.selftest("cpu", verbose=False)
+
+
+def test_command_line(capsys):
+    assert cli.main(["info"]) == 0
+    assert "torch" in capsys.readouterr().out
+    assert cli.main(["selftest", "--device", "cpu"]) == 0
+    if not torch.cuda.is_available():
+        assert cli.main(["selftest", "--device", "cuda"]) == 2
+        assert "needs a CUDA device" in capsys.readouterr().err
+    with pytest.raises(SystemExit):
+        cli.main([])
