@@ -1,0 +1,121 @@
+"""Throughput of the published ClofNet and EGNN: in eager PyTorch, under torch.compile, and with clof_ext's layers.
+
+Run ``python -m benchmarks.throughput``; ``--help`` lists what can be chosen.
+"""
+
+import argparse
+import contextlib
+import os
+import shlex
+import sys
+import tempfile
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, replace
+from pathlib import Path
+
+import torch
+
+from . import machine, report
+from .agreement import TOLERANCE, DisagreementError
+from .measure import Say, measure_case
+from .workload import CASES, DEVICES, DTYPES, Settings
+
+RESULTS = Path(__file__).parent / "results"
+# A run that shows within seconds that everything works. Its times mean nothing.
+QUICK = Settings(hidden=16, n_layers=2, n_systems=4, seconds=0.02, repeats=3)
+QUICK_CASES = ("clofnet-5", "egnn-5")
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Measure, print the table and write the files; the exit code is 1 if clof_ext computes something else."""
+    arguments = sys.argv[1:] if arguments is None else list(arguments)
+    options = _parse(arguments)
+    settings = _settings(options)
+    say = _clock()
+    document = _head(arguments, settings)
+    started = time.perf_counter()
+    try:
+        with _empty_compile_cache():
+            document["cases"] = [measure_case(name, settings, say) for name in _cases(options)]
+    except DisagreementError as error:
+        print(f"FAILED: {error}", file=sys.stderr)
+        return 1
+    document["seconds"] = round(time.perf_counter() - started, 1)
+    print(report.table(document))
+    for path in report.write(document, options.output, _stem(options)):
+        say(f"wrote {path}")
+    return 0
+
+
+def _parse(arguments: Sequence[str]) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.throughput", description=__doc__.splitlines()[0])
+    parser.add_argument("--quick", action="store_true", help="tiny sizes and few repeats, to see that all works")
+    parser.add_argument("--cases", nargs="+", choices=CASES, help="network and particles per system (default: all)")
+    parser.add_argument("--hidden", type=int, help=f"hidden size (default: {Settings.hidden})")
+    parser.add_argument("--dtype", choices=DTYPES, help=f"of weights and inputs (default: {Settings.dtype})")
+    parser.add_argument("--device", choices=DEVICES, help=f"default: {Settings.device}")
+    parser.add_argument(
+        "--output", type=Path, default=RESULTS, help="folder of the JSON, CSV and PNG (default: %(default)s)"
+    )
+    options = parser.parse_args(arguments)
+    if options.hidden is not None and options.hidden < 2:
+        parser.error(f"--hidden must be at least 2; got {options.hidden}.")
+    if options.device == "cuda" and not torch.cuda.is_available():
+        parser.error("--device cuda: this PyTorch finds no CUDA device.")
+    return options
+
+
+def _chosen(options: argparse.Namespace) -> dict:
+    """The settings that the command line names."""
+    return {name: value for name in ("hidden", "dtype", "device") if (value := getattr(options, name)) is not None}
+
+
+def _settings(options: argparse.Namespace) -> Settings:
+    return replace(QUICK if options.quick else Settings(), **_chosen(options))
+
+
+def _cases(options: argparse.Namespace) -> tuple[str, ...]:
+    return tuple(options.cases or (QUICK_CASES if options.quick else CASES))
+
+
+def _stem(options: argparse.Namespace) -> str:
+    """A file name that tells machines and choices apart, so that no run overwrites results of another kind."""
+    device = torch.device(_settings(options).device)
+    chosen = [f"{name}-{value}" for name, value in _chosen(options).items() if name != "device"]
+    quick = ["quick"] if options.quick else []
+    return "_".join(["throughput", machine.slug(device), *quick, *chosen, *(options.cases or ())])
+
+
+def _head(arguments: Sequence[str], settings: Settings) -> dict:
+    return {
+        "format": report.FORMAT,
+        "benchmark": "throughput",
+        "command": shlex.join(["python", "-m", "benchmarks.throughput", *arguments]),
+        **machine.describe(),
+        "settings": asdict(settings),
+        "tolerance": TOLERANCE[DTYPES[settings.dtype]],
+    }
+
+
+def _clock() -> Say:
+    """A function that tells what is being done, and when."""
+    started = time.perf_counter()
+    return lambda text: print(f"[{time.perf_counter() - started:5.0f} s] {text}", file=sys.stderr, flush=True)
+
+
+@contextlib.contextmanager
+def _empty_compile_cache() -> Iterator[None]:
+    """Let ``torch.compile`` work in an empty folder, so that its warm-up is what a new user sees."""
+    name = "TORCHINDUCTOR_CACHE_DIR"
+    before = os.environ.get(name)
+    with tempfile.TemporaryDirectory(prefix="clof-ext-bench-") as folder:
+        os.environ[name] = folder
+        try:
+            yield
+        finally:
+            os.environ.pop(name) if before is None else os.environ.update({name: before})
+
+
+if __name__ == "__main__":
+    sys.exit(main())
