@@ -7,6 +7,7 @@ from pathlib import Path
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.patches import Patch
+from matplotlib.ticker import MaxNLocator
 
 from . import report
 from .variants import COMPILE, EAGER, FUSED
@@ -17,18 +18,19 @@ BAR = 0.27
 # Inches, for the width of a README.
 WIDTH, HEIGHT_OF_CASE, HEIGHT_OF_REST = 10, 0.85, 1.6
 DPI = 130
+TICKS = 4
 # Space behind the longest bar for the text at its end, in its length.
 TEXT_SPACE = 1.45
 
 
 @dataclass(frozen=True)
 class Panel:
-    """One quantity in one pass: its number in a measurement, the quartiles around it, and how it is written."""
+    """One quantity in one pass: its number in a measurement, its quartiles if it has any, and how it is written."""
 
     title: str
     key: str
     value: str
-    quartiles: tuple[str, str]
+    quartiles: tuple[str, str] | None
     text: Callable[[float], str]
 
 
@@ -36,7 +38,7 @@ PANELS = (
     *(Panel(f"time, {key}", key, "median_ms", ("lower_ms", "upper_ms"), "{:.3g} ms".format) for key in PASSES),
     Panel(
         "peak memory, forward+backward",
-        *("forward+backward", "peak_bytes", ("peak_bytes", "peak_bytes")),
+        *("forward+backward", "peak_bytes", None),
         lambda value: f"{value / report.MIB:.3g} MiB",
     ),
 )
@@ -75,6 +77,7 @@ def _draw(axes: Axes, panel: Panel, cases: list[dict]) -> None:
             longest = max(longest, _bar(axes, panel, rows[variant], unit, height))
     axes.set_xlim(0, TEXT_SPACE * longest)
     axes.axvline(1, color=COLOURS[EAGER], linewidth=0.8, zorder=0)
+    axes.xaxis.set_major_locator(MaxNLocator(TICKS, steps=[1, 2, 5, 10]))
     axes.set_title(panel.title, fontsize="medium")
     axes.set_xlabel("share of eager; shorter is better")
     axes.spines[["top", "right"]].set_visible(False)
@@ -82,12 +85,13 @@ def _draw(axes: Axes, panel: Panel, cases: list[dict]) -> None:
 
 def _bar(axes: Axes, panel: Panel, row: dict, unit: float, height: float) -> float:
     """Draw a bar with its quartiles and its number; return where it ends."""
-    value, (lower, upper) = row[panel.value], (row[key] for key in panel.quartiles)
-    spread = [[(value - lower) / unit], [(upper - value) / unit]]
-    axes.barh(
-        height, value / unit, BAR, color=COLOURS[row["variant"]], xerr=spread, error_kw={"elinewidth": 1, "capsize": 2}
-    )
-    end = max(value, upper) / unit
+    value = row[panel.value]
+    axes.barh(height, value / unit, BAR, color=COLOURS[row["variant"]])
+    end = value / unit
+    if panel.quartiles:
+        lower, upper = (row[key] / unit for key in panel.quartiles)
+        axes.plot([lower, upper], [height, height], color="black", linewidth=1, marker="|", markersize=5)
+        end = upper
     share = "" if row["variant"] == EAGER else f"  (1/{unit / value:.1f})"
     axes.text(end, height, f" {panel.text(value)}{share}", va="center", fontsize="small")
     return end
