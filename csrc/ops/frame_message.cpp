@@ -10,9 +10,15 @@ using torch::stable::empty_like;
 using OptionalTensor = std::optional<Tensor>;
 
 // Edges that a chunk has at least, and the largest number of chunks: enough for the threads of a large machine, few
-// enough that their sums of weights' gradients stay small.
+// enough that their sums of weights' gradients stay small. A power of two shares evenly among the usual numbers of threads.
 constexpr int64_t kChunkEdges = 512;
 constexpr int64_t kMaxChunks = 64;
+
+int64_t num_chunks(int64_t num_edges) {
+  int64_t count = 1;
+  while (count < kMaxChunks && 2 * count * kChunkEdges <= num_edges) count *= 2;
+  return count;
+}
 
 Activation activation_of(const std::string& name) {
   if (name == "silu") return Activation::silu;
@@ -44,9 +50,9 @@ struct Cuts {
   std::vector<int64_t> first_node;
   bool closed = true;
 
-  Cuts(const Plan& plan) {
+  explicit Cuts(const Plan& plan) {
     const Graph& graph = plan.graph;
-    const int64_t count = std::clamp<int64_t>(graph.num_edges / kChunkEdges, 1, kMaxChunks);
+    const int64_t count = num_chunks(graph.num_edges);
     // The third row of offsets: how many edges cross the boundary before a node.
     const int32_t* crossings = graph.sender_start + graph.num_nodes + 1;
     std::vector<int64_t> open = {0};

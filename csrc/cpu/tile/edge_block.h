@@ -42,7 +42,7 @@ template <class T> struct HiddenLinear {
 };
 
 // The weights, in the order in which products read them. The first Linear is in two parts: `node` makes both the
-// receiver's and the sender's share, next to each other, `edge` that of an edge's own inputs, the squared length first.
+// receiver's and the sender's share, next to each other, `edge` that of an edge's own inputs, the squared length last.
 template <class T> struct Weights {
   Packed<T> node, edge;
   T* node_bias;  // (2 H,), zeros in the sender's half
@@ -148,7 +148,7 @@ template <class T> struct Tile {
   int32_t *edge, *receiver, *sender;
   T *radial, *frame, *coefficients, *vector, *gate;  // columns of kTile numbers: frame 9, coefficients and vector 3
   T *weight, *message_scale, *vector_scale;          // of each edge: edge_weight or 1, and 1 / n_i for a mean, else 1
-  T* input;                                          // squared length, edge features
+  T* input;                                          // edge features, squared length
   T* values[kMaxEdgeLinears];                        // after each activation
   T* gated;
   T* coord;
@@ -263,11 +263,23 @@ template <class T> struct EdgeBlock {
       tile.vector_scale[k] = a.vector_mean ? scale : T(1);
       tile.weight[k] = T(1);
     }
+    prefetch_next();
     if (a.edge_weight == nullptr) return;
     for (int k = 0; k < tile.filled; ++k) {
       with_storage(a.storage, [&](auto example) {
         tile.weight[k] = T(widen(static_cast<const decltype(example)*>(a.edge_weight)[tile.edge[k]]));
       });
+    }
+  }
+
+  // Asks for the edge features of the tile behind this one, while there is time to wait for them.
+  void prefetch_next() const {
+    constexpr int64_t line = 64;
+    const int64_t row = a.edge_features * bytes_of(a.storage), first = tile.first + kTile;
+    const int64_t left = a.graph.num_edges - first, count = left < kTile ? left : kTile;
+    for (int64_t k = 0; k < count; ++k) {
+      const char* from = static_cast<const char*>(a.edge_attr) + a.graph.by_receiver[first + k] * row;
+      for (int64_t byte = 0; byte < row; byte += line) __builtin_prefetch(from + byte);
     }
   }
 
@@ -284,9 +296,8 @@ template <class T> struct EdgeBlock {
   void edge_mlp() {
     for (int k = 0; k < tile.rows; ++k) {
       T* row = tile.input + k * width.input;
-      // Row padding of `read_row` ends where the row does: one column is taken by the squared length.
-      if (a.edge_features > 0) read_shifted_row(tile.edge[k], row);
-      row[0] = tile.radial[k < tile.count ? k : 0];
+      if (a.edge_features > 0) read_row(a.edge_attr, a.storage, tile.edge[k], a.edge_features, row);
+      row[a.edge_features] = tile.radial[k];
       const T* of_receiver = shared.node + tile.receiver[k] * width.both;
       const T* of_sender = shared.node + tile.sender[k] * width.both + width.hidden;
       T* value = tile.values[0] + k * width.hidden;
@@ -297,13 +308,6 @@ template <class T> struct EdgeBlock {
       hidden_layer(tile.values[k - 1], k - 1, tile.values[k], tile.slopes[k]);
     }
     if (a.att_mlp.weight != nullptr) apply_gate(tile.values[a.num_edge_linears - 1]);
-  }
-
-  void read_shifted_row(int64_t edge, T* row) const {
-    with_storage(a.storage, [&](auto example) {
-      const auto* from = static_cast<const decltype(example)*>(a.edge_attr) + edge * a.edge_features;
-      for (int64_t c = 0; c < a.edge_features; ++c) row[1 + c] = T(widen(from[c]));
-    });
   }
 
   void hidden_layer(const T* from, int number, T* to, T* slopes) {

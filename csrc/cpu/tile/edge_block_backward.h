@@ -108,36 +108,57 @@ template <class T> struct BackwardBlock : EdgeBlock<T> {
 
   // From the coefficients to the (gated) message.
   void coord_mlp_backward() {
-    if (a.num_coord_linears == 1) return head_backward(tile.grad, true);
-    T* grad = tile.other_grad;
-    head_backward(grad, false);
-    multiply_by(grad, tile.coord_slopes, tile.rows * width.hidden);
-    const int layer = num_hidden(a) - 1;
-    linear_backward(tile.gated, grad, layer, tile.grad, width.hidden, tile.grad);
-  }
-
-  // From the coefficients to the row before the last Linear; `add` to what stands there.
-  void head_backward(T* grad, bool add) {
-    for (int c = 0; c < a.num_axes; ++c) {
-      const T* by_coefficient = tile.grad_coefficients + c * kTile;
-      const T* weight = shared.weights.head + c * width.hidden;
-      T* sum = sums.head + c * width.hidden;
-      for (int k = 0; k < tile.count; ++k) {
-        const T g = by_coefficient[k];
-        sums.head_bias[c] += g;
-        add_scaled(sum, g, row(tile.coord, k), width.hidden);
-        if (add || c > 0) add_scaled(row(grad, k), g, weight, width.hidden);
-        else scale(row(grad, k), g, weight, width.hidden);
-      }
+    if (a.num_coord_linears == 1) {
+      return head_backward([&](int64_t at, S by_input) { store(tile.grad + at, load(tile.grad + at) + by_input); });
     }
+    T* grad = tile.other_grad;
+    head_backward([&](int64_t at, S by_input) { store(grad + at, by_input * load(tile.coord_slopes + at)); });
     fill(row(grad, tile.count), (tile.rows - tile.count) * width.hidden, T(0));
+    linear_backward(tile.gated, grad, num_hidden(a) - 1, tile.grad, width.hidden, tile.grad, nullptr);
   }
 
-  // Of the hidden Linear `layer`: gradients of its weights, and to = init + the gradient of its inputs.
-  void linear_backward(const T* inputs, const T* grad, int layer, const T* init, int64_t init_stride, T* to) {
+  // The last Linear, which makes the coefficients; use(at, gradient) takes that of a register of its inputs.
+  template <class Use> void head_backward(const Use& use) {
+    if (a.num_axes == 3) head_backward_of<3>(use);
+    else head_backward_of<1>(use);
+    for (int c = 0; c < a.num_axes; ++c) {
+      for (int k = 0; k < tile.count; ++k) sums.head_bias[c] += tile.grad_coefficients[c * kTile + k];
+    }
+  }
+
+  template <int Axes, class Use> void head_backward_of(const Use& use) {
+    for_registers<T>(width.hidden, [&](int64_t column) {
+      S weight[Axes], sum[Axes];
+      for (int c = 0; c < Axes; ++c) {
+        weight[c] = load(shared.weights.head + c * width.hidden + column);
+        sum[c] = load(sums.head + c * width.hidden + column);
+      }
+      for (int k = 0; k < tile.count; ++k) {
+        const int64_t at = k * width.hidden + column;
+        const S input = load(tile.coord + at);
+        S by_input(T(0));
+        for (int c = 0; c < Axes; ++c) {
+          const S grad(tile.grad_coefficients[c * kTile + k]);
+          by_input = by_input + grad * weight[c];
+          sum[c] = sum[c] + grad * input;
+        }
+        use(at, by_input);
+      }
+      for (int c = 0; c < Axes; ++c) store(sums.head + c * width.hidden + column, sum[c]);
+    });
+  }
+
+  // Of the hidden Linear `layer`: gradients of its weights, and to = init + the gradient of its inputs, times the slopes
+  // of the activation that made them, if given.
+  void linear_backward(const T* inputs, const T* grad, int layer, const T* init, int64_t init_stride, T* to,
+                       const T* slopes) {
     add_outer(inputs, width.hidden, a.hidden, grad, width.hidden, a.hidden, tile.count, sums.hidden[layer].weight);
     add_rows(sums.hidden[layer].bias, grad, tile.count, width.hidden);
-    product(grad, width.hidden, shared.weights.hidden[layer].backward, init, init_stride, to, width.hidden, tile.rows);
+    product(grad, width.hidden, shared.weights.hidden[layer].backward, init, init_stride, to, width.hidden, tile.rows,
+            [&](int64_t first) {
+              const int64_t at = first * width.hidden;
+              if (slopes != nullptr) multiply_by(to + at, slopes + at, kBlockRows * width.hidden);
+            });
   }
 
   void gate_backward() {
@@ -154,11 +175,10 @@ template <class T> struct BackwardBlock : EdgeBlock<T> {
 
   // From the message to the edge's inputs and to the first Linear's shares of its nodes, which end in tile.grad.
   void edge_mlp_backward() {
-    const int64_t size = tile.rows * width.hidden;
-    multiply_by(tile.grad, tile.slopes[a.num_edge_linears - 1], size);
+    multiply_by(tile.grad, tile.slopes[a.num_edge_linears - 1], tile.rows * width.hidden);
     for (int layer = a.num_edge_linears - 1; layer > 0; --layer) {
-      linear_backward(tile.values[layer - 1], tile.grad, layer - 1, tile.zeros, 0, tile.other_grad);
-      multiply_by(tile.other_grad, tile.slopes[layer - 1], size);
+      linear_backward(tile.values[layer - 1], tile.grad, layer - 1, tile.zeros, 0, tile.other_grad,
+                      tile.slopes[layer - 1]);
       T* done = tile.grad;
       tile.grad = tile.other_grad;
       tile.other_grad = done;

@@ -32,12 +32,12 @@ template <class T> struct WeightTensors {
     });
   }
 
-  // For from * weight^T: inputs by outputs, the outputs from `column` on.
-  void pack_transposed(const Columns& from, const Packed<T>& to, int64_t column) const {
+  // For from * weight^T: inputs by outputs, the inputs from `row_first` and the outputs from `column` on.
+  void pack_transposed(const Columns& from, const Packed<T>& to, int64_t row_first, int64_t column) const {
     for (int64_t o = 0; o < a.hidden; ++o) {
       // A column of a panel: its numbers are a panel's width apart.
-      T* data = to.data + to.offset(0, column + o);
-      const int64_t stride = to.depth > 1 ? to.offset(1, column + o) - to.offset(0, column + o) : 0;
+      T* data = to.data + to.offset(row_first, column + o);
+      const int64_t stride = to.offset(1, column + o) - to.offset(0, column + o);
       with_storage(a.storage, [&](auto example) {
         const auto* row = static_cast<const decltype(example)*>(from.data) + o * from.stride + from.first;
         for (int64_t i = 0; i < from.count; ++i) data[i * stride] = T(widen(row[i]));
@@ -57,14 +57,16 @@ template <class T> struct WeightTensors {
 
   void read(Weights<T>& to) const {
     const int64_t n = a.node_features;
-    const Columns receiver = part(0, n), sender = part(n, n), edge = part(2 * n, 1 + a.edge_features);
-    pack_transposed(receiver, to.node, 0);
-    pack_transposed(sender, to.node, width.hidden);
-    pack_transposed(edge, to.edge, 0);
+    const Columns receiver = part(0, n), sender = part(n, n), radial = part(2 * n, 1);
+    const Columns edge = part(2 * n + 1, a.edge_features);
+    pack_transposed(receiver, to.node, 0, 0);
+    pack_transposed(sender, to.node, 0, width.hidden);
+    pack_transposed(edge, to.edge, 0, 0);
+    pack_transposed(radial, to.edge, a.edge_features, 0);
     read_bias(a.edge_mlp[0], a.hidden, to.node_bias);
     for (int layer = 0; layer < num_hidden(a); ++layer) {
       const LinearArguments& linear = hidden_linear(a, layer);
-      pack_transposed(whole(linear), to.hidden[layer].forward, 0);
+      pack_transposed(whole(linear), to.hidden[layer].forward, 0, 0);
       read_bias(linear, a.hidden, to.hidden[layer].bias);
       if (a.backward) pack(whole(linear), to.hidden[layer].backward, 0);
     }
@@ -72,8 +74,8 @@ template <class T> struct WeightTensors {
     if (!a.backward) return;
     pack(receiver, to.node_backward, 0);
     pack(sender, to.node_backward, width.hidden);
-    pack(part(2 * n + 1, a.edge_features), to.edge_backward, 0);
-    for_numbers(part(2 * n, 1), a.hidden, [&](int64_t o, int64_t, T value) { to.radial[o] = value; });
+    pack(edge, to.edge_backward, 0);
+    for_numbers(radial, a.hidden, [&](int64_t o, int64_t, T value) { to.radial[o] = value; });
   }
 
   void read_gate_and_head(Weights<T>& to) const {
@@ -108,7 +110,8 @@ template <class T> struct WeightTensors {
     void* first = a.edge_mlp[0].grad_weight;
     write_transposed(from.node, width.both, n, first, inputs(), 0);
     write_transposed(from.node + width.hidden, width.both, n, first, inputs(), n);
-    write_transposed(from.edge, width.hidden, 1 + a.edge_features, first, inputs(), 2 * n);
+    write_transposed(from.edge + a.edge_features * width.hidden, width.hidden, 1, first, inputs(), 2 * n);
+    write_transposed(from.edge, width.hidden, a.edge_features, first, inputs(), 2 * n + 1);
     write_row(from.node_bias, a.hidden, a.edge_mlp[0].grad_bias, a.storage, 0);
     for (int layer = 0; layer < num_hidden(a); ++layer) {
       const LinearArguments& linear = hidden_linear(a, layer);

@@ -15,6 +15,12 @@ template <class Body> CLOF_HD void with_storage(Storage storage, const Body& bod
   }
 }
 
+inline int64_t bytes_of(Storage storage) {
+  int64_t bytes = 0;
+  with_storage(storage, [&](auto example) { bytes = sizeof example; });
+  return bytes;
+}
+
 // Row `row` of a dense (rows, columns) tensor, padded with zeros.
 template <class T> void read_row(const void* tensor, Storage storage, int64_t row, int64_t columns, T* to) {
   with_storage(storage, [&](auto example) {
