@@ -1,5 +1,6 @@
 """What the CUDA kernels in the binary use, read without a GPU: registers, stack, no spills where none are needed."""
 
+import importlib.util
 import re
 import shutil
 import subprocess
@@ -9,14 +10,24 @@ import pytest
 
 from clof_ext import _backends
 
-CUOBJDUMP = shutil.which("cuobjdump") or shutil.which("/usr/local/cuda/bin/cuobjdump")
+
+
+def find_cuobjdump() -> str | None:
+    """The toolkit's, or the one that Triton brings."""
+    triton = importlib.util.find_spec("triton")
+    brought = [Path(triton.origin).parent / "backends/nvidia/bin/cuobjdump"] if triton else []
+    candidates = ["cuobjdump", "/usr/local/cuda/bin/cuobjdump", *map(str, brought)]
+    return next((path for name in candidates if (path := shutil.which(name))), None)
+
+
+CUOBJDUMP = find_cuobjdump()
 MODULE = _backends.binary()
 CUDA = MODULE is not None and MODULE.build_info()["cuda"] is not None
 
 pytestmark = pytest.mark.skipif(not (CUDA and CUOBJDUMP), reason="needs CUDA kernels in the binary, and cuobjdump")
 
-# 256 threads a block: above 128 registers fewer than two blocks fit a multiprocessor.
-MAX_REGISTERS_FIRST = 128
+# 256 threads a block: two blocks fit a multiprocessor up to 128 registers; in double precision one has to do.
+MAX_REGISTERS = {"float": 128, "double": 168}
 # Second derivatives of order 2 and 3 hold many numbers at once and may use the stack; this is what they use, rounded up.
 MAX_STACK = 2048
 
@@ -59,7 +70,8 @@ def test_geometry_kernels_do_not_spill(kernels):
     for key, (registers, stack) in simple.items():
         assert stack == 0, f"{key} uses {stack} bytes of stack"
         if ", true>" not in key:
-            assert registers <= MAX_REGISTERS_FIRST, f"{key} uses {registers} registers"
+            allowed = MAX_REGISTERS["double" if "double" in key else "float"]
+            assert registers <= allowed, f"{key} uses {registers} registers"
 
 
 def test_large_kernels_are_bounded(kernels):
