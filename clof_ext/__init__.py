@@ -1,6 +1,6 @@
 """SE(3)-equivariant message passing on complete local frames, fused: fast and small in memory, the same numbers."""
 
-from . import _backends, _register, models, nn, ops
+from . import _backends, _register, models, newton, nn, ops
 from ._backends import backend
 from ._config import show_config
 from ._selftest import selftest
@@ -18,6 +18,7 @@ __all__ = [
     "__version__",
     "backend",
     "models",
+    "newton",
     "nn",
     "ops",
     "prepare_graph",
