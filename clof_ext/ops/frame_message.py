@@ -240,14 +240,11 @@ class _Recorded(torch.autograd.Function):
     """
 
     @staticmethod
-    def forward(run: Callable, constants: tuple, *tensors: Tensor | None) -> tuple[Tensor, Tensor]:
-        return run(*tensors[:N_TENSORS], list(tensors[N_TENSORS:]), *constants)
-
-    @staticmethod
-    def setup_context(ctx, inputs, output) -> None:
-        run, constants, *tensors = inputs
+    def forward(ctx, run: Callable, constants: tuple, *tensors: Tensor | None) -> tuple[Tensor, Tensor]:
         ctx.backward_operator = getattr(torch.ops, run.default.namespace).frame_message_backward
-        _save(ctx, (*tensors[:N_TENSORS], tensors[N_TENSORS:], *constants), output)
+        inputs = (*tensors[:N_TENSORS], list(tensors[N_TENSORS:]), *constants)
+        _save(ctx, inputs, None)
+        return run(*inputs)
 
     @staticmethod
     def backward(ctx, grad_message: Tensor, grad_vector: Tensor) -> tuple:
