@@ -10,7 +10,8 @@ ROOT = Path(__file__).parent.parent
 README = ROOT / "README.md"
 BEGIN = "<!-- throughput: made by `python -m benchmarks.readme`; do not edit -->"
 END = "<!-- /throughput -->"
-HEADER = "| network | pass | eager ms | torch.compile ms | clof_ext ms | x eager | x compile | peak MiB eager / clof_ext | error |"
+COLUMNS = ("network", "pass", "eager ms", "torch.compile ms", "clof_ext ms", "x eager", "x compile")
+HEADER = "| " + " | ".join((*COLUMNS, "peak MiB eager / clof_ext", "error")) + " |"
 
 
 def section(document: dict, json_path: Path) -> str:

@@ -94,7 +94,7 @@ def choose(op: str, device: str) -> str:
 
 
 def fill_table() -> None:
-    """Choose a backend for every op on the kinds of device that this machine has; once, when the package is imported."""
+    """Choose a backend for every op on the kinds of device that there are; once, when the package is imported."""
     if binary() is not None:
         plan_devices.update(DISPATCH_KEYS)
     for device in ("cpu", "cuda") if torch.cuda.is_available() else ("cpu",):
