@@ -11,7 +11,6 @@ import pytest
 from clof_ext import _backends
 
 
-
 def find_cuobjdump() -> str | None:
     """The toolkit's, or the one that Triton brings."""
     triton = importlib.util.find_spec("triton")
