@@ -10,7 +10,8 @@ using torch::stable::empty_like;
 using OptionalTensor = std::optional<Tensor>;
 
 // Edges that a chunk has at least, and the largest number of chunks: enough for the threads of a large machine, few
-// enough that their sums of weights' gradients stay small. A power of two shares evenly among the usual numbers of threads.
+// enough that their sums of weights' gradients stay small. A power of two shares evenly among the usual numbers of
+// threads.
 constexpr int64_t kChunkEdges = 512;
 constexpr int64_t kMaxChunks = 64;
 
@@ -71,8 +72,8 @@ struct Cuts {
     // Where graphs meet too seldom for equal work, edges are allowed to join chunks.
     const int64_t most = 2 * graph.num_edges / count;
     for (int64_t chunk = 0; closed && chunk < count; ++chunk) {
-      closed = count == 1 ||
-               graph.receiver_start[first_node[chunk + 1]] - graph.receiver_start[first_node[chunk]] <= most;
+      closed =
+          count == 1 || graph.receiver_start[first_node[chunk + 1]] - graph.receiver_start[first_node[chunk]] <= most;
     }
     if (!closed) first_node = std::move(open);
   }
@@ -84,7 +85,8 @@ struct Cuts {
     if (closed) return 1;
     int64_t most = 0;
     for (size_t chunk = 0; chunk + 1 < first_node.size(); ++chunk) {
-      most = std::max<int64_t>(most, graph.receiver_start[first_node[chunk + 1]] - graph.receiver_start[first_node[chunk]]);
+      most = std::max<int64_t>(most,
+                               graph.receiver_start[first_node[chunk + 1]] - graph.receiver_start[first_node[chunk]]);
     }
     return (most + kFrameMessageWave - 1) / kFrameMessageWave;
   }
@@ -204,7 +206,8 @@ struct Call {
     std::atomic<int64_t> next{0};
     cpu::parallel_range(std::min(num_workers, items), 1, [&](int64_t first, int64_t last) {
       for (int64_t worker = first; worker < last; ++worker) {
-        for (int64_t item = next++; item < items; item = next++) cpu::kernels().frame_message(a, stage, {item, worker, wave});
+        for (int64_t item = next++; item < items; item = next++)
+          cpu::kernels().frame_message(a, stage, {item, worker, wave});
       }
     });
   }

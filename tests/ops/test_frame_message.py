@@ -15,8 +15,9 @@ pytestmark = pytest.mark.skipif(_backends.binary() is None, reason="needs the co
 
 # Largest error in units of the largest value of the definition in float64, for values and for gradients.
 TOLERANCE = {torch.float64: 1e-11, torch.float32: 2e-5}
-# The kernels round half-precision features only where they are read and written: measured 2.6e-3 and 4.4e-4.
-HALF_TOLERANCE = {torch.bfloat16: 6e-3, torch.float16: 1e-3}
+# Largest relative error (of norms) with half-precision features; measured 5e-3 where products take bfloat16 numbers,
+# 2e-3 where only what is read and written is rounded, and 3e-4.
+HALF_TOLERANCE = {torch.bfloat16: 1e-2, torch.float16: 6e-4}
 
 OPTIONS = {
     "published ClofNet": {},
@@ -94,10 +95,10 @@ class Block:
         named = {"edge_weight": edge_weight, **weights, **self.options, "backend": backend}
         return ops.frame_message(h, pos, self.plan, edge_attr, **named)
 
-    def results(self, dtype: torch.dtype = torch.float64, backend: str = "cpu") -> list[Tensor]:
-        """Messages, vectors and all gradients for fixed cotangents; the definition of the same rounded numbers."""
+    def results(self, dtype: torch.dtype = torch.float64, backend: str = "cpu", *, widen: bool = True) -> list[Tensor]:
+        """Messages, vectors and all gradients for fixed cotangents; by the definition in float64 unless told not to."""
         leaves = self.leaves(dtype)
-        if backend == "reference":
+        if backend == "reference" and widen:
             leaves = [leaf.detach().double().requires_grad_() for leaf in leaves]
         outputs = self.run(leaves, backend)
         cotangents = [torch.linspace(-1, 1, out.numel()).sin().reshape(out.shape).to(dtype) for out in outputs]
@@ -198,21 +199,29 @@ def test_same_bits_for_every_run_and_number_of_threads(name: str):
         assert all(torch.equal(one, two) for one, two in zip(found[0], other))
 
 
+def relative_errors(found: list[Tensor], exact: list[Tensor]) -> Tensor:
+    return torch.stack([(value.double() - truth).norm() / truth.norm() for value, truth in zip(found, exact)])
+
+
 @pytest.mark.parametrize("dtype", HALF_TOLERANCE, ids=str)
-@pytest.mark.parametrize("name", ["published ClofNet", "gated", "weighted edges, means"])
+@pytest.mark.parametrize("name", ["published ClofNet", "published EGNN", "gated"])
 def test_half_precision_features(name: str, dtype: torch.dtype, instruction_set: str):
+    """No array is less accurate than that of the plain ops, and together they are more so."""
     case = block(**OPTIONS[name])
-    found = case.results(dtype)
+    found, exact = case.results(dtype), case.results(dtype, "reference")
     assert [value.dtype for value in found[:4]] == [dtype, torch.float32, dtype, torch.float32]
-    assert_agree(found, case.results(dtype, "reference"), HALF_TOLERANCE[dtype])
+    errors = relative_errors(found, exact)
+    plain = relative_errors(case.results(dtype, "reference", widen=False), exact)
+    assert errors.max() < HALF_TOLERANCE[dtype]
+    assert (errors <= 1.1 * plain).all()
+    assert (errors / plain).mean() < 0.8
 
 
-def test_half_precision_is_more_accurate_than_the_plain_ops():
-    case = block(depth=3, hidden=64)
-    exact = case.results(torch.bfloat16, "reference")[0]
-    plain = case.run(case.leaves(torch.bfloat16), "reference")[0]
-    fused = case.run(case.leaves(torch.bfloat16))[0]
-    assert (fused - exact).norm() < 0.7 * (plain - exact).norm()
+def test_half_precision_of_many_features():
+    """More columns than are rounded at a time, an odd number of them."""
+    case = block(node_dim=1037, hidden=5, depth=1, coord_depth=1)
+    errors = relative_errors(case.results(torch.bfloat16), case.results(torch.bfloat16, "reference"))
+    assert errors.max() < HALF_TOLERANCE[torch.bfloat16]
 
 
 SINGULAR = ["unsorted_with_isolated_node", "self_loop", "coincident", "collinear_with_centroid", "at_centroid"]

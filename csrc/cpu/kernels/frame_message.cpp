@@ -13,7 +13,9 @@ template <class T> void pack(const FrameMessageArguments& a) {
   Weights<T> weights(a, arena);
   // Padding is 0 everywhere.
   std::memset(a.shared, 0, arena.used());
-  WeightTensors<T>(a).read(weights);
+  const WeightTensors<T> tensors(a);
+  tensors.read(weights);
+  tensors.make_all_pairs(weights);
 }
 
 template <class T> void run(const FrameMessageArguments& a, FrameMessageStage stage, const FrameMessageWork& work) {

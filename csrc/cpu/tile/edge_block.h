@@ -22,7 +22,9 @@ template <class T> struct Widths {
   int64_t hidden, features, input, both;
 
   explicit Widths(const FrameMessageArguments& a)
-      : hidden(padded<T>(a.hidden)), features(padded<T>(a.node_features)), input(padded<T>(1 + a.edge_features)),
+      : hidden(padded<T>(a.hidden)),
+        features(padded<T>(a.node_features)),
+        input(padded<T>(1 + a.edge_features)),
         both(2 * hidden) {}
 
   int64_t widest_input() const { return input > features ? input : features; }
@@ -33,7 +35,12 @@ inline int num_hidden(const FrameMessageArguments& a) { return a.num_edge_linear
 inline const LinearArguments& hidden_linear(const FrameMessageArguments& a, int layer) {
   return layer < a.num_edge_linears - 1 ? a.edge_mlp[layer + 1] : a.coord_mlp[0];
 }
-inline const LinearArguments& head_linear(const FrameMessageArguments& a) { return a.coord_mlp[a.num_coord_linears - 1]; }
+inline const LinearArguments& head_linear(const FrameMessageArguments& a) {
+  return a.coord_mlp[a.num_coord_linears - 1];
+}
+
+// Whether products round to pairs of bfloat16 numbers.
+inline bool takes_pairs(const FrameMessageArguments& a) { return a.storage == Storage::bfloat16 && multiplies_pairs(); }
 
 // A Linear from hidden to hidden features.
 template <class T> struct HiddenLinear {
@@ -47,8 +54,8 @@ template <class T> struct Weights {
   Packed<T> node, edge;
   T* node_bias;  // (2 H,), zeros in the sender's half
   HiddenLinear<T> hidden[kMaxHiddenLinears];
-  T* gate;   // (H,)
-  T* head;   // (axes, H)
+  T* gate;  // (H,)
+  T* head;  // (axes, H)
   T* gate_bias;
   T* head_bias;  // (axes,)
   // For the backward pass.
@@ -57,8 +64,9 @@ template <class T> struct Weights {
 
   Weights(const FrameMessageArguments& a, Arena& arena) {
     const Widths<T> width(a);
+    const bool pairs = takes_pairs(a);
     const auto packed = [&](int64_t depth, int64_t columns) {
-      return Packed<T>{arena.take<T>(Packed<T>::size(depth, columns)), depth, columns};
+      return Packed<T>{arena.take<T>(Packed<T>::size(depth, columns)), depth, columns, pairs};
     };
     node = packed(a.node_features, width.both);
     edge = packed(1 + a.edge_features, a.hidden);
@@ -114,10 +122,10 @@ template <class T> struct Shared {
   Weights<T> weights;
   T* node;  // (N, 2 H): the receiver's and the sender's share of the first Linear
   // For the backward pass.
-  T* grad_node = nullptr;   // (N, 2 H)
-  char* chunk_sums;         // WeightGradients of each chunk, one behind the other
-  T* sender_rows = nullptr; // (chunks, kFrameMessageWave, H): what a wave's edges give to `grad_node` of their senders
-  T* sender_pos = nullptr;  // (chunks, kFrameMessageWave, 3): the same for the gradient of positions
+  T* grad_node = nullptr;    // (N, 2 H)
+  char* chunk_sums;          // WeightGradients of each chunk, one behind the other
+  T* sender_rows = nullptr;  // (chunks, kFrameMessageWave, H): what a wave's edges give to `grad_node` of their senders
+  T* sender_pos = nullptr;   // (chunks, kFrameMessageWave, 3): the same for the gradient of positions
 
   explicit Shared(const FrameMessageArguments& a) : arena(a.shared), weights(a, arena) {
     const Widths<T> width(a);
@@ -157,11 +165,12 @@ template <class T> struct Tile {
   T* slopes[kMaxEdgeLinears];
   T* coord_slopes;
   T *grad, *other_grad;
-  T* grad_inputs;  // gradient of edge_attr, or of a block of nodes' features
+  T* grad_inputs;                                  // gradient of edge_attr, or of a block of nodes' features
   T *grad_vector, *grad_coefficients, *grad_ends;  // columns: 3, 3 and 6
   T* grad_radial;
-  T* grad_message;  // one row: the receiver's
-  T* zeros;         // one row, of zeros
+  T* grad_message;                     // one row: the receiver's
+  T* zeros;                            // one row, of zeros
+  uint32_t *left_pairs, *right_pairs;  // factors of a weight's gradient, two rows in one
 
   Tile(const FrameMessageArguments& a, Arena& arena) {
     const Widths<T> width(a);
@@ -201,6 +210,9 @@ template <class T> struct Tile {
     grad_radial = columns(1);
     grad_message = arena.take<T>(width.hidden);
     zeros = arena.take<T>(width.widest());
+    if (!takes_pairs(a)) return;
+    left_pairs = arena.take<uint32_t>(kTile / 2 * width.widest());
+    right_pairs = arena.take<uint32_t>(kTile / 2 * width.hidden);
   }
 };
 
@@ -234,7 +246,8 @@ template <class T> struct EdgeBlock {
 
   CLOF_HD Ends<S> ends(int k) const {
     const T* pos = static_cast<const T*>(a.pos);
-    return {load3<S>(pos, lookup(tile.receiver, consecutive<S>(k))), load3<S>(pos, lookup(tile.sender, consecutive<S>(k)))};
+    return {load3<S>(pos, lookup(tile.receiver, consecutive<S>(k))),
+            load3<S>(pos, lookup(tile.sender, consecutive<S>(k)))};
   }
 
   // Everything up to the vectors, for the edges at positions [first, first + count).

@@ -148,17 +148,32 @@ template <class T> struct BackwardBlock : EdgeBlock<T> {
     });
   }
 
-  // Of the hidden Linear `layer`: gradients of its weights, and to = init + the gradient of its inputs, times the slopes
-  // of the activation that made them, if given.
+  // Of the hidden Linear `layer`: gradients of its weights, and to = init + the gradient of its inputs, times the
+  // slopes of the activation that made them, if given.
   void linear_backward(const T* inputs, const T* grad, int layer, const T* init, int64_t init_stride, T* to,
                        const T* slopes) {
-    add_outer(inputs, width.hidden, a.hidden, grad, width.hidden, a.hidden, tile.count, sums.hidden[layer].weight);
+    add_to_weights(inputs, width.hidden, a.hidden, grad, sums.hidden[layer].weight);
     add_rows(sums.hidden[layer].bias, grad, tile.count, width.hidden);
     product(grad, width.hidden, shared.weights.hidden[layer].backward, init, init_stride, to, width.hidden, tile.rows,
             [&](int64_t first) {
               const int64_t at = first * width.hidden;
               if (slopes != nullptr) multiply_by(to + at, slopes + at, kBlockRows * width.hidden);
             });
+  }
+
+  // The gradient of a Linear's weight: the tile's sum of inputs by gradients of outputs.
+  void add_to_weights(const T* inputs, int64_t stride, int64_t count, const T* grad, T* to) {
+#ifdef CLOF_BFLOAT16_PAIRS
+    if constexpr (sizeof(T) == sizeof(float)) {
+      if (takes_pairs(a)) {
+        pair_rows(inputs, stride, tile.count, stride, tile.left_pairs);
+        pair_rows(grad, width.hidden, tile.count, width.hidden, tile.right_pairs);
+        return add_outer<PairsOuterBlock>(tile.left_pairs, stride, count, tile.right_pairs, width.hidden, a.hidden,
+                                          (tile.count + 1) / 2, to);
+      }
+    }
+#endif
+    add_outer(inputs, stride, count, grad, width.hidden, a.hidden, tile.count, to);
   }
 
   void gate_backward() {
@@ -183,7 +198,7 @@ template <class T> struct BackwardBlock : EdgeBlock<T> {
       tile.grad = tile.other_grad;
       tile.other_grad = done;
     }
-    add_outer(tile.input, width.input, 1 + a.edge_features, tile.grad, width.hidden, a.hidden, tile.count, sums.edge);
+    add_to_weights(tile.input, width.input, 1 + a.edge_features, tile.grad, sums.edge);
     for (int k = 0; k < tile.count; ++k) {
       tile.grad_radial[k] = dot(row(tile.grad, k), shared.weights.radial, width.hidden);
     }
@@ -273,7 +288,8 @@ template <class T> struct BackwardBlock : EdgeBlock<T> {
     const int64_t last = a.chunks.first_node[chunk + 1];
     for (int64_t node = a.chunks.first_node[chunk]; node < last; node += kTile) {
       const int64_t count = last - node < kTile ? last - node : kTile;
-      for (int64_t k = 0; k < count; ++k) read_row(a.h, a.storage, node + k, a.node_features, tile.input + k * width.features);
+      for (int64_t k = 0; k < count; ++k)
+        read_row(a.h, a.storage, node + k, a.node_features, tile.input + k * width.features);
       const T* grad = shared.grad_node + node * width.both;
       add_outer(tile.input, width.features, a.node_features, grad, width.both, width.both, count, sums.node);
       for (int64_t k = 0; k < count; ++k) add_to(sums.node_bias, grad + k * width.both, width.hidden);
@@ -298,8 +314,8 @@ template <class T> void add_to_senders(const FrameMessageArguments& a, int64_t w
     for (int64_t edge = range.first; edge < range.last; ++edge) {
       const int64_t node = a.graph.sender[a.graph.by_receiver[edge]];
       const int64_t from = chunk * kFrameMessageWave + (edge - range.first);
-      add_to(shared.grad_node + node * width.both + width.hidden + first, shared.sender_rows + from * width.hidden + first,
-             last - first);
+      add_to(shared.grad_node + node * width.both + width.hidden + first,
+             shared.sender_rows + from * width.hidden + first, last - first);
       if (slice > 0) continue;
       T* grad_pos = static_cast<T*>(a.grad_pos) + 3 * node;
       for (int c = 0; c < 3; ++c) grad_pos[c] += shared.sender_pos[3 * from + c];

@@ -17,7 +17,8 @@ template <class T> struct ForwardBlock : EdgeBlock<T> {
     for (int64_t node = first; node < last; node += kTile) {
       const int64_t count = last - node < kTile ? last - node : kTile;
       const int64_t whole = count / kBlockRows * kBlockRows;
-      for (int64_t k = 0; k < count; ++k) read_row(a.h, a.storage, node + k, a.node_features, tile.input + k * width.features);
+      for (int64_t k = 0; k < count; ++k)
+        read_row(a.h, a.storage, node + k, a.node_features, tile.input + k * width.features);
       product(tile.input, width.features, shared.weights.node, shared.weights.node_bias, 0,
               shared.node + node * width.both, width.both, whole);
       // The last, partial block must not write behind its rows.

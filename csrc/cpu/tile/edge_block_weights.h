@@ -78,6 +78,24 @@ template <class T> struct WeightTensors {
     for_numbers(radial, a.hidden, [&](int64_t o, int64_t, T value) { to.radial[o] = value; });
   }
 
+  // Where products take pairs, the packed matrices become such.
+  void make_all_pairs(const Weights<T>& weights) const {
+#ifdef CLOF_BFLOAT16_PAIRS
+    if constexpr (sizeof(T) == sizeof(float)) {
+      const auto convert = [](const Packed<T>& matrix) {
+        if (matrix.pairs) make_pairs(matrix);
+      };
+      convert(weights.node);
+      convert(weights.edge);
+      for (int layer = 0; layer < num_hidden(a); ++layer) convert(weights.hidden[layer].forward);
+      if (!a.backward) return;
+      convert(weights.node_backward);
+      convert(weights.edge_backward);
+      for (int layer = 0; layer < num_hidden(a); ++layer) convert(weights.hidden[layer].backward);
+    }
+#endif
+  }
+
   void read_gate_and_head(Weights<T>& to) const {
     if (a.att_mlp.weight != nullptr) {
       read_row(a.att_mlp.weight, a.storage, 0, a.hidden, to.gate);
@@ -90,7 +108,8 @@ template <class T> struct WeightTensors {
   }
 
   void read_value(const void* tensor, int64_t index, T* to) const {
-    with_storage(a.storage, [&](auto example) { *to = T(widen(static_cast<const decltype(example)*>(tensor)[index])); });
+    with_storage(a.storage,
+                 [&](auto example) { *to = T(widen(static_cast<const decltype(example)*>(tensor)[index])); });
   }
 
   // Rows of sums, inputs by outputs, to columns of the gradient, outputs by inputs.

@@ -16,7 +16,7 @@ template <> struct Exponential<float> {
   static constexpr float limit = 87.0f;        // 2^n stays a normal number
   static constexpr int terms = 6;
   // Smallest largest relative error: 7.5e-8, with rounding 2e-7.
-  static constexpr float coefficients[terms] = {1.0000001f,   0.9999997f,  0.49998894f,
+  static constexpr float coefficients[terms] = {1.0000001f,  0.9999997f,  0.49998894f,
                                                 0.16667575f, 0.04191543f, 0.0082976473f};
 };
 template <> struct Exponential<double> {
@@ -26,19 +26,9 @@ template <> struct Exponential<double> {
   static constexpr double limit = 700.0;
   static constexpr int terms = 13;
   // Taylor's, good to the last bit at this length.
-  static constexpr double coefficients[terms] = {1.0,
-                                                 1.0,
-                                                 1.0 / 2,
-                                                 1.0 / 6,
-                                                 1.0 / 24,
-                                                 1.0 / 120,
-                                                 1.0 / 720,
-                                                 1.0 / 5040,
-                                                 1.0 / 40320,
-                                                 1.0 / 362880,
-                                                 1.0 / 3628800,
-                                                 1.0 / 39916800,
-                                                 1.0 / 479001600};
+  static constexpr double coefficients[terms] = {
+      1.0,        1.0,         1.0 / 2,      1.0 / 6,       1.0 / 24,       1.0 / 120,      1.0 / 720,
+      1.0 / 5040, 1.0 / 40320, 1.0 / 362880, 1.0 / 3628800, 1.0 / 39916800, 1.0 / 479001600};
 };
 
 constexpr double kLog2E = 1.4426950408889634;

@@ -1,5 +1,5 @@
-// The registers in which tiles of edges are computed. Rows of a tile are padded to whole registers, so that any number of
-// features is served by the same loops; what stands in the padding is never read as a feature.
+// The registers in which tiles of edges are computed. Rows of a tile are padded to whole registers, so that any number
+// of features is served by the same loops; what stands in the padding is never read as a feature.
 #pragma once
 
 #include <cstring>
@@ -11,7 +11,9 @@ inline namespace CLOF_ISA {
 
 template <class T> constexpr int64_t kLanes = lanes_of<Register<T>>;
 
-template <class T> constexpr int64_t padded(int64_t columns) { return (columns + kLanes<T> - 1) / kLanes<T> * kLanes<T>; }
+template <class T> constexpr int64_t padded(int64_t columns) {
+  return (columns + kLanes<T> - 1) / kLanes<T> * kLanes<T>;
+}
 
 template <class T> CLOF_HD Register<T> load(const T* from) {
   Register<T> x;
