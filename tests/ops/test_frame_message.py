@@ -118,7 +118,7 @@ def assert_agree(found: list[Tensor], expected: list[Tensor], tolerance: float) 
     for number, (value, truth) in enumerate(zip(found, expected, strict=True)):
         assert value.shape == truth.shape
         if truth.numel():
-            error = float((value.detach().double() - truth).abs().max())
+            error = float((value.detach().double() - truth.detach()).abs().max())
             assert error <= tolerance * max(float(truth.abs().max()), 1e-3), f"array {number} is off by {error:.2e}"
 
 
