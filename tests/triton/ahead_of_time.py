@@ -1,0 +1,111 @@
+"""Compiles the launches that operators make for GPUs that this machine does not have, and reads what they use."""
+
+import re
+import subprocess
+import tempfile
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+import triton
+from torch import Tensor
+from triton.backends.compiler import GPUTarget
+from triton.compiler import ASTSource
+
+from clof_ext.triton import edge_frame, edge_scalars, segment, tensor_form
+
+TARGETS = {
+    "sm_80": GPUTarget("cuda", 80, 32),
+    "sm_90": GPUTarget("cuda", 90, 32),
+    "gfx942": GPUTarget("hip", "gfx942", 64),
+}
+ROOMS = (edge_frame, edge_scalars, segment, tensor_form)
+TYPES = {
+    torch.float64: "*fp64",
+    torch.float32: "*fp32",
+    torch.bfloat16: "*bf16",
+    torch.float16: "*fp16",
+    torch.int32: "*i32",
+}
+
+
+@dataclass(frozen=True)
+class Launch:
+    """A kernel with the arguments and constants of a call."""
+
+    kernel: Callable
+    arguments: tuple
+    constants: dict
+
+    @property
+    def name(self) -> str:
+        return f"{self.kernel.fn.__module__.rpartition('.')[2]}.{self.kernel.fn.__name__}"
+
+
+@dataclass(frozen=True)
+class Usage:
+    """Registers of a thread, bytes (or on AMD registers) that do not fit in them, bytes of shared memory."""
+
+    registers: int
+    spilled: int
+    shared: int
+
+
+@contextmanager
+def recorded() -> Iterator[list[Launch]]:
+    """The launches made inside the ``with`` block, which are not run."""
+    launches: list[Launch] = []
+
+    def record(kernel, num_programs, on, *arguments, **constants):
+        launches.append(Launch(kernel, arguments, constants))
+
+    originals = [room.launch for room in ROOMS]
+    try:
+        for room in ROOMS:
+            room.launch = record
+        yield launches
+    finally:
+        for room, original in zip(ROOMS, originals):
+            room.launch = original
+
+
+def compiled(launch: Launch, target: str) -> Usage:
+    names = launch.kernel.arg_names
+    values = dict(zip(names, launch.arguments)) | launch.constants
+    signature = {name: _type(values[name], name in launch.constants) for name in names}
+    constants = {(names.index(name),): values[name] for name, kind in signature.items() if kind == "constexpr"}
+    # As at a launch: torch allocates tensors at multiples of 16 bytes.
+    aligned = {
+        (names.index(name),): [["tt.divisibility", 16]] for name, kind in signature.items() if kind.startswith("*")
+    }
+    source = ASTSource(fn=launch.kernel, signature=signature, constexprs=constants, attrs=aligned)
+    kernel = triton.compile(source, target=TARGETS[target])
+    read = _amd_usage if target.startswith("gfx") else _nvidia_usage
+    return read(kernel, target)
+
+
+def _type(value: object, is_constant: bool) -> str:
+    if is_constant or value is None:
+        return "constexpr"
+    return TYPES[value.dtype] if isinstance(value, Tensor) else "i32"
+
+
+def _nvidia_usage(kernel, target: str) -> Usage:
+    with tempfile.TemporaryDirectory() as folder:
+        ptx = Path(folder, "kernel.ptx")
+        ptx.write_text(kernel.asm["ptx"])
+        processor = re.search(r"\.target (\w+)", kernel.asm["ptx"])[1]
+        command = [triton.knobs.nvidia.ptxas.path, "-v", f"--gpu-name={processor}", str(ptx), "-o", f"{ptx}.cubin"]
+        report = subprocess.run(command, capture_output=True, text=True, check=True).stderr
+    spilled = sum(int(size) for size in re.findall(r"(\d+) bytes spill", report))
+    return Usage(int(re.search(r"Used (\d+) registers", report)[1]), spilled, kernel.metadata.shared)
+
+
+def _amd_usage(kernel, target: str) -> Usage:
+    def count(name: str) -> int:
+        return int(re.search(rf"\.{name}:\s+(\d+)", kernel.asm["amdgcn"])[1])
+
+    spilled = count("vgpr_spill_count") + count("sgpr_spill_count")
+    return Usage(count("vgpr_count"), spilled, kernel.metadata.shared)
