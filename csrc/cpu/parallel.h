@@ -15,14 +15,14 @@ template <class Body> void parallel_range(int64_t count, int64_t grain, const Bo
 
 // The same with ranges that begin at multiples of the grain, whatever the number of threads.
 template <class Body> void parallel_blocks(int64_t count, int64_t grain, const Body& body) {
-  parallel_range((count + grain - 1) / grain, 1, [&](int64_t first, int64_t last) {
-    body(first * grain, std::min(last * grain, count));
-  });
+  parallel_range((count + grain - 1) / grain, 1,
+                 [&](int64_t first, int64_t last) { body(first * grain, std::min(last * grain, count)); });
 }
 
 // Calls body(begin, end) for ranges of segments with about equal numbers of rows. `start` (count + 1) is the first row
 // of each segment. Where the ranges end depends on the graph alone.
-template <class Body> void parallel_segments(const int32_t* start, int64_t count, int64_t rows_per_range, const Body& body) {
+template <class Body>
+void parallel_segments(const int32_t* start, int64_t count, int64_t rows_per_range, const Body& body) {
   if (count == 0) return;
   const int64_t rows = start[count];
   const int64_t ranges = std::clamp<int64_t>(rows / rows_per_range, 1, count);

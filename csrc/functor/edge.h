@@ -25,36 +25,43 @@ template <class V, class S> CLOF_HD V constant(S x) {
   else return V(x, S(underlying_t<S>(0)));
 }
 
-// One number of each row with its tangent, where V has one.
-template <class V, class S, class U>
-CLOF_HD V load_value(const void* value, const void* tangent, const Rows<S>& rows, int64_t stride, int64_t column) {
-  const S x = load<S>(static_cast<const U*>(value), rows, stride, column);
+// C numbers of each row with their tangents, where V has them.
+template <class V, int C, class S, class U> CLOF_HD Numbers<V, C> load_numbers(const void* value, const void* tangent,
+                                                                               const Rows<S>& rows, int64_t stride,
+                                                                               int64_t column) {
+  const Numbers<S, C> x = load<S, C>(static_cast<const U*>(value), rows, stride, column);
   if constexpr (std::is_same_v<V, S>) {
     return x;
   } else {
-    if (tangent == nullptr) return constant<V>(x);
-    return V(x, load<S>(static_cast<const U*>(tangent), rows, stride, column));
+    Numbers<V, C> out;
+    for (int c = 0; c < C; ++c) out.at[c] = constant<V>(x.at[c]);
+    if (tangent == nullptr) return out;
+    const Numbers<S, C> dx = load<S, C>(static_cast<const U*>(tangent), rows, stride, column);
+    for (int c = 0; c < C; ++c) out.at[c].tangent = dx.at[c];
+    return out;
   }
 }
 
+template <class V, int C> CLOF_HD Vec3<V> vec3_at(const Numbers<V, C>& x, int column) {
+  return {x.at[column], x.at[column + 1], x.at[column + 2]};
+}
+
 template <class V, class S, class U>
-CLOF_HD Vec3<V> load_vec3(const void* value, const void* tangent, const Rows<S>& rows, int64_t stride, int64_t column) {
-  return {load_value<V, S, U>(value, tangent, rows, stride, column),
-          load_value<V, S, U>(value, tangent, rows, stride, column + 1),
-          load_value<V, S, U>(value, tangent, rows, stride, column + 2)};
+CLOF_HD Vec3<V> load_vec3(const void* value, const void* tangent, const Rows<S>& rows) {
+  return vec3_at(load_numbers<V, 3, S, U>(value, tangent, rows, 3, 0), 0);
 }
 
 // A matrix of each row; cotangents have no tangent of their own.
 template <class V, class S, class U> CLOF_HD Mat3<V> load_mat3(const void* value, const Rows<S>& rows) {
-  return {load_vec3<V, S, U>(value, nullptr, rows, 9, 0), load_vec3<V, S, U>(value, nullptr, rows, 9, 3),
-          load_vec3<V, S, U>(value, nullptr, rows, 9, 6)};
+  const Numbers<V, 9> x = load_numbers<V, 9, S, U>(value, nullptr, rows, 9, 0);
+  return {vec3_at(x, 0), vec3_at(x, 3), vec3_at(x, 6)};
 }
 
 // Vectors of an edge's two nodes.
 template <class V, class S, class U>
 CLOF_HD Ends<V> load_ends(const Graph& graph, const Rows<S>& edge, const void* value, const void* tangent) {
-  return {load_vec3<V, S, U>(value, tangent, lookup(graph.receiver, edge), 3, 0),
-          load_vec3<V, S, U>(value, tangent, lookup(graph.sender, edge), 3, 0)};
+  return {load_vec3<V, S, U>(value, tangent, lookup(graph.receiver, edge)),
+          load_vec3<V, S, U>(value, tangent, lookup(graph.sender, edge))};
 }
 
 // Edge numbers at the positions first, first + 1, ... of the order by receiver or by sender.
@@ -66,10 +73,9 @@ template <class S> CLOF_HD Rows<S> node_of(const Graph& graph, Place role, const
   return lookup(role == Place::receiver ? graph.receiver : graph.sender, edge);
 }
 
-// Writes C numbers to each of the rows first, first + 1, ... of a dense (rows, C) array.
-template <class S, class U, int C> CLOF_HD void store_row(U* base, int64_t first, const S (&values)[C]) {
-  const Rows<S> rows = consecutive<S>(first);
-  for (int column = 0; column < C; ++column) store(base, rows, C, column, values[column]);
+// Writes to the rows first, first + 1, ... of a dense (rows, C) array.
+template <class S, int C, class U> CLOF_HD void store_rows(U* base, int64_t first, const Numbers<S, C>& x) {
+  store(base, consecutive<S>(first), C, 0, x);
 }
 
 }  // namespace CLOF_ISA

@@ -16,9 +16,7 @@ template <class T, bool Second> struct EdgeFrameMap {
     const Ends<V> x = load_ends<V, S, T>(a.graph, edge, a.pos, a.pos_tangent);
     const Mat3<V> frame = edge_frame(a.mode, x);
     const Mat3<S> out{result(frame.a), result(frame.b), result(frame.c)};
-    T* base = static_cast<T*>(a.frame);
-    const S values[9] = {out.a.x, out.a.y, out.a.z, out.b.x, out.b.y, out.b.z, out.c.x, out.c.y, out.c.z};
-    store_row(base, first, values);
+    store_rows(static_cast<T*>(a.frame), first, numbers(out));
   }
 };
 

@@ -28,12 +28,12 @@ template <class T, bool Second> struct EdgeScalarsMap {
     T* base = static_cast<T*>(a.scalars);
     const Vec3<S> p = result(out.x.i), q = result(out.x.j), u = result(out.v.i), w = result(out.v.j);
     if (a.vel == nullptr) {
-      const S values[kScalarsWithoutVelocity] = {result(out.sin), result(out.cos), p.x, p.y, p.z, q.x, q.y, q.z};
-      store_row(base, first, values);
+      store_rows(base, first,
+                 Numbers<S, kScalarsWithoutVelocity>{result(out.sin), result(out.cos), p.x, p.y, p.z, q.x, q.y, q.z});
     } else {
-      const S values[kScalarsWithVelocity] = {
-          result(out.sin), result(out.cos), p.x, p.y, p.z, q.x, q.y, q.z, u.x, u.y, u.z, w.x, w.y, w.z};
-      store_row(base, first, values);
+      store_rows(base, first,
+                 Numbers<S, kScalarsWithVelocity>{result(out.sin), result(out.cos), p.x, p.y, p.z, q.x, q.y, q.z, u.x,
+                                                  u.y, u.z, w.x, w.y, w.z});
     }
   }
 };
@@ -57,19 +57,25 @@ template <class T, bool Second> struct EdgeScalarsSum {
   }
 
   template <class V, class S> CLOF_HD EdgeScalars<V> load_gradient(const Rows<S>& edge) const {
-    const int64_t width = a.vel == nullptr ? kScalarsWithoutVelocity : kScalarsWithVelocity;
     const V zero(underlying_t<V>(0));
     EdgeScalars<V> g;
-    g.sin = load_value<V, S, T>(a.grad_scalars, nullptr, edge, width, 0);
-    g.cos = load_value<V, S, T>(a.grad_scalars, nullptr, edge, width, 1);
-    g.x = {load_vec3<V, S, T>(a.grad_scalars, nullptr, edge, width, 2),
-           load_vec3<V, S, T>(a.grad_scalars, nullptr, edge, width, 5)};
     g.v = {{zero, zero, zero}, {zero, zero, zero}};
-    if (a.vel != nullptr) {
-      g.v = {load_vec3<V, S, T>(a.grad_scalars, nullptr, edge, width, 8),
-             load_vec3<V, S, T>(a.grad_scalars, nullptr, edge, width, 11)};
+    if (a.vel == nullptr) {
+      set_scalars(
+          g, load_numbers<V, kScalarsWithoutVelocity, S, T>(a.grad_scalars, nullptr, edge, kScalarsWithoutVelocity, 0));
+    } else {
+      const auto x =
+          load_numbers<V, kScalarsWithVelocity, S, T>(a.grad_scalars, nullptr, edge, kScalarsWithVelocity, 0);
+      set_scalars(g, x);
+      g.v = {vec3_at(x, 8), vec3_at(x, 11)};
     }
     return g;
+  }
+
+  template <class V, int C> static CLOF_HD void set_scalars(EdgeScalars<V>& g, const Numbers<V, C>& x) {
+    g.sin = x.at[0];
+    g.cos = x.at[1];
+    g.x = {vec3_at(x, 2), vec3_at(x, 5)};
   }
 };
 

@@ -23,10 +23,9 @@ template <class T, class U, int R, bool Second> struct TensorFormLoads {
 
   template <class S>
   CLOF_HD Tensor<V<S>, R> tensor(const void* value, const void* tangent, const Rows<S>& rows, int64_t channel) const {
+    const auto x = load_numbers<V<S>, size, S, U>(value, tangent, rows, a.channels * size, channel * size);
     Tensor<V<S>, R> out;
-    for (int c = 0; c < size; ++c) {
-      out.at[c] = load_value<V<S>, S, U>(value, tangent, rows, a.channels * size, channel * size + c);
-    }
+    for (int c = 0; c < size; ++c) out.at[c] = x.at[c];
     return out;
   }
 
@@ -72,9 +71,9 @@ template <class T, class U, int R, bool Second> struct TensorFormMap {
   template <class S, class V>
   CLOF_HD void write(void* base, const Rows<S>& edge, int64_t channel, const Tensor<V, R>& value) const {
     constexpr int size = power_of_3(R);
-    for (int c = 0; c < size; ++c) {
-      store(static_cast<U*>(base), edge, in.a.channels * size, channel * size + c, result(value.at[c]));
-    }
+    Numbers<S, size> x;
+    for (int c = 0; c < size; ++c) x.at[c] = result(value.at[c]);
+    store(static_cast<U*>(base), edge, in.a.channels * size, channel * size, x);
   }
 };
 
@@ -109,10 +108,9 @@ template <class T, class U, int R, bool Second> struct TensorFormSum {
   CLOF_HD void add_tensor(const Rows<S>& node, int64_t channel, const Tensor<V, R>& value, const Rows<S>& edge) const {
     constexpr int size = power_of_3(R);
     const S scale = in.weight(edge);
-    for (int c = 0; c < size; ++c) {
-      accumulate(static_cast<T*>(in.a.grad_t), node, in.a.channels * size, channel * size + c,
-                 scale * result(value.at[c]));
-    }
+    Numbers<S, size> x;
+    for (int c = 0; c < size; ++c) x.at[c] = scale * result(value.at[c]);
+    accumulate(static_cast<T*>(in.a.grad_t), node, in.a.channels * size, channel * size, x);
   }
 };
 

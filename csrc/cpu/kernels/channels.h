@@ -8,25 +8,53 @@
 namespace clof {
 inline namespace CLOF_ISA {
 
-// Whether the channels of an edge fill a register.
-template <class T> bool many_channels(const TensorFormArguments& a) {
-  return lanes_of<Register<T>> > 1 && a.channels >= lanes_of<Register<T>>;
+// A call for each channel would cost as much as what it does.
+#define CLOF_INLINE_LAMBDA __attribute__((always_inline))
+
+// Whether the channels of an edge fill a register. Scalars and vectors only: from order 2 on the numbers of a register
+// full of channels overflow the registers, as those of a register full of edges do, and compiling both takes minutes.
+template <class T, int R> bool many_channels(const TensorFormArguments& a) {
+  return R <= 1 && lanes_of<Register<T>> > 1 && a.channels >= lanes_of<Register<T>>;
 }
 
-// `lanes_of<P>` consecutive tensors of one row; component c of channel k at row[k * size + c].
-template <class P, int R, class U> CLOF_HD Tensor<P, R> load_channels(const U* row) {
-  Tensor<P, R> out;
-  for (int c = 0; c < Tensor<P, R>::size; ++c) out.at[c] = load<P>(row, consecutive<P>(0), Tensor<P, R>::size, c);
-  return out;
-}
+// Tensors of consecutive channels, `lanes_of<P>` of them, lie side by side in a row: component c of the k-th at
+// row[k * size + c]. Whole registers are read and written; their numbers are exchanged inside them.
+template <class P, int R> struct ChannelRow {
+  static constexpr int size = power_of_3(R);
 
-template <class P, int R, class U> CLOF_HD void store_channels(U* row, const Tensor<P, R>& value) {
-  for (int c = 0; c < Tensor<P, R>::size; ++c) store(row, consecutive<P>(0), Tensor<P, R>::size, c, value.at[c]);
-}
+  template <class U> static CLOF_HD Tensor<P, R> load(const U* row) {
+    Tensor<P, R> out;
+    for (int c = 0; c < size; ++c) out.at[c] = P(widen(row[c]));
+    return out;
+  }
+  template <class U> static CLOF_HD void store(U* row, const Tensor<P, R>& value) {
+    for (int c = 0; c < size; ++c) row[c] = Narrow<U>::from(value.at[c]);
+  }
+  static CLOF_HD void accumulate(P* row, const Tensor<P, R>& value) {
+    for (int c = 0; c < size; ++c) row[c] += value.at[c];
+  }
+};
 
-template <class P, int R, class T> CLOF_HD void accumulate_channels(T* row, const Tensor<P, R>& value) {
-  for (int c = 0; c < Tensor<P, R>::size; ++c) accumulate(row, consecutive<P>(0), Tensor<P, R>::size, c, value.at[c]);
-}
+template <class T, int R> struct ChannelRow<Pack<T>, R> {
+  static constexpr int size = power_of_3(R), width = Pack<T>::width;
+
+  template <class U> static CLOF_HD Tensor<Pack<T>, R> load(const U* row) {
+    Tensor<Pack<T>, R> out;
+    for (int i = 0; i < size; ++i) out.at[i] = load_side_by_side<T>(row + i * width);
+    split_rows(out.at);
+    return out;
+  }
+  template <class U> static CLOF_HD void store(U* row, Tensor<Pack<T>, R> value) {
+    join_rows(value.at);
+    for (int i = 0; i < size; ++i) store_side_by_side(row + i * width, value.at[i]);
+  }
+  static CLOF_HD void accumulate(T* row, Tensor<Pack<T>, R> value) {
+    join_rows(value.at);
+    for (int i = 0; i < size; ++i) {
+      store_side_by_side(row + i * width, load_side_by_side<T>(row + i * width) + value.at[i]);
+    }
+  }
+};
 
 // The frames of the lanes of S, each to be taken out as one that is the same in all lanes of P.
 template <class S> struct FrameLanes {
@@ -79,23 +107,25 @@ template <class T, class U, int R> struct ChannelMap {
       const U* t = row(a.t, t_row.at[lane]);
       U* grad_s = a.grad_s ? const_cast<U*>(row(a.grad_s, edge.at[lane])) : nullptr;
       U* grad_t = a.place == Place::edge && a.grad_t ? const_cast<U*>(row(a.grad_t, edge.at[lane])) : nullptr;
-      for_channels<T>(channels, [&](auto register_of, int64_t channel) {
+      for_channels<T>(channels, [&](auto register_of, int64_t channel) CLOF_INLINE_LAMBDA {
         using P = decltype(register_of);
         const Mat3<P> frame = frames.template of<P>(lane);
         if (grad_s != nullptr) {
-          Tensor<P, R> tensor = load_channels<P, R>(t + channel * size);
+          Tensor<P, R> tensor = ChannelRow<P, R>::load(t + channel * size);
           if (a.mean) scale(tensor, weight.at[lane]);
-          store_channels(grad_s + channel * size, project(frame, tensor));
+          ChannelRow<P, R>::store(grad_s + channel * size, project(frame, tensor));
         }
         if (grad_t != nullptr) {
-          store_channels(grad_t + channel * size, tensorize(frame, load_channels<P, R>(s + channel * size)));
+          ChannelRow<P, R>::store(grad_t + channel * size,
+                                  tensorize(frame, ChannelRow<P, R>::load(s + channel * size)));
         }
       });
     }
   }
 };
 
-template <class T, class U, int R> struct ChannelSum {
+// WithPos: the gradient by the position is wanted, too.
+template <class T, class U, int R, bool WithPos> struct ChannelSum {
   TensorFormLoads<T, U, R, false> in;
   Place role;
 
@@ -109,39 +139,40 @@ template <class T, class U, int R> struct ChannelSum {
     const Rows<S> t_row = in.rows_of_t(edge);
     T grad_frame[9][lanes_of<S>];
     for (int lane = 0; lane < lanes_of<S>; ++lane) {
-      const Mat3<T> grad = one_edge(frames, lane, edge.at[lane], node.at[lane], t_row.at[lane], weight.at[lane], channels);
+      const Mat3<T> grad =
+          one_edge(frames, lane, edge.at[lane], node.at[lane], t_row.at[lane], weight.at[lane], channels);
       const T numbers[9] = {grad.a.x, grad.a.y, grad.a.z, grad.b.x, grad.b.y, grad.b.z, grad.c.x, grad.c.y, grad.c.z};
       for (int i = 0; i < 9; ++i) grad_frame[i][lane] = numbers[i];
     }
-    if (a.grad_pos == nullptr) return;
+    if constexpr (!WithPos) return;
     const auto number = [&](int i) { return load<S>(grad_frame[i], consecutive<S>(0), 1, 0); };
-    const Ends<S> grad = edge_frame_vjp(parts, x, Mat3<S>{{number(0), number(1), number(2)},
-                                                         {number(3), number(4), number(5)},
-                                                         {number(6), number(7), number(8)}});
+    const Ends<S> grad = edge_frame_vjp(
+        parts, x,
+        Mat3<S>{
+            {number(0), number(1), number(2)}, {number(3), number(4), number(5)}, {number(6), number(7), number(8)}});
     accumulate3(static_cast<T*>(a.grad_pos), node, role == Place::receiver ? grad.i : grad.j);
   }
 
   // Adds an edge's part of the gradient by T; returns its gradient by the frame.
-  template <class S>
-  CLOF_HD Mat3<T> one_edge(const FrameLanes<S>& frames, int lane, int64_t edge, int64_t node, int64_t t_row, T weight,
-                           int64_t channels) const {
+  template <class S> CLOF_HD Mat3<T> one_edge(const FrameLanes<S>& frames, int lane, int64_t edge, int64_t node,
+                                              int64_t t_row, T weight, int64_t channels) const {
     constexpr int size = power_of_3(R);
     const TensorFormArguments& a = in.a;
     const U* s_row = static_cast<const U*>(a.s) + edge * channels * size;
     const U* t = static_cast<const U*>(a.t) + t_row * channels * size;
     T* grad_t = a.place == role && a.grad_t ? static_cast<T*>(a.grad_t) + node * channels * size : nullptr;
     Mat3<T> total{};
-    for_channels<T>(channels, [&](auto register_of, int64_t channel) {
+    for_channels<T>(channels, [&](auto register_of, int64_t channel) CLOF_INLINE_LAMBDA {
       using P = decltype(register_of);
       const Mat3<P> frame = frames.template of<P>(lane);
-      const Tensor<P, R> s = load_channels<P, R>(s_row + channel * size);
+      const Tensor<P, R> s = ChannelRow<P, R>::load(s_row + channel * size);
       if (grad_t != nullptr) {
         Tensor<P, R> part = tensorize(frame, s);
         if (a.mean) scale(part, weight);
-        accumulate_channels(grad_t + channel * size, part);
+        ChannelRow<P, R>::accumulate(grad_t + channel * size, part);
       }
-      if (a.grad_pos != nullptr) {
-        Tensor<P, R> tensor = load_channels<P, R>(t + channel * size);
+      if constexpr (WithPos) {
+        Tensor<P, R> tensor = ChannelRow<P, R>::load(t + channel * size);
         if (a.mean) scale(tensor, weight);
         const Mat3<P> grad = form_frame_vjp(frame, s, tensor);
         total = total + Mat3<T>{{lane_sum(grad.a.x), lane_sum(grad.a.y), lane_sum(grad.a.z)},

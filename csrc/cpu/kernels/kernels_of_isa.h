@@ -1,8 +1,8 @@
 // The kernels of the instruction set that this file is compiled for.
 #pragma once
 
-#include "kernels.h"
 #include "../../math/portable.h"
+#include "kernels.h"
 
 namespace clof {
 namespace CLOF_ISA {

@@ -16,8 +16,7 @@ void run(const SegmentArguments& a, int64_t begin, int64_t end) {
   }
 }
 
-template <template <class, int> class Functor>
-void of_storage(const SegmentArguments& a, int64_t begin, int64_t end) {
+template <template <class, int> class Functor> void of_storage(const SegmentArguments& a, int64_t begin, int64_t end) {
   switch (a.storage) {
     case Storage::float32: return run<Functor, float>(a, begin, end);
     case Storage::float64: return run<Functor, double>(a, begin, end);

@@ -1,24 +1,28 @@
 #include "../../functor/tensor_form.h"
 
-#include "kernels_of_isa.h"
 #include "channels.h"
+#include "kernels_of_isa.h"
 #include "stream.h"
 
 namespace clof {
 namespace CLOF_ISA {
 
-template <class T, class U, int R, bool Second>
-void run_map(const TensorFormArguments& a, int64_t begin, int64_t end) {
+// The dual tensors of order 2 and 3 of one edge overflow the registers already: more edges at once only make the code
+// larger, and compiling it takes minutes.
+template <class T, int R, bool Second> using FormRegister =
+    std::conditional_t<Second && power_of_3(R) >= power_of_3(2), T, Register<T>>;
+
+template <class T, class U, int R, bool Second> void run_map(const TensorFormArguments& a, int64_t begin, int64_t end) {
   // T on edges is a second result, written the plain way.
   const int64_t width = a.grad_s == nullptr ? 0 : a.channels * power_of_3(R);
   write_rows<U>(a.grad_s, a.graph.num_edges, width, begin, end, [&](int64_t first, int64_t last, U* base) {
     TensorFormArguments tile = a;
     tile.grad_s = a.grad_s == nullptr ? nullptr : base;
     const TensorFormLoads<T, U, R, Second> in{tile};
-    if constexpr (!Second) {
-      if (many_channels<T>(a)) return run_range<T>(ChannelMap<T, U, R>{in}, first, last, a.channels);
+    if constexpr (!Second && R <= 1) {
+      if (many_channels<T, R>(a)) return run_range<T>(ChannelMap<T, U, R>{in}, first, last, a.channels);
     }
-    run_range<T>(TensorFormMap<T, U, R, Second>{in}, first, last, a.channels);
+    run_range<T, FormRegister<T, R, Second>>(TensorFormMap<T, U, R, Second>{in}, first, last, a.channels);
   });
 }
 
@@ -26,12 +30,16 @@ template <class T, class U, int R, bool Second>
 void run(const TensorFormArguments& a, Place role, int64_t begin, int64_t end) {
   if (role == Place::edge) return run_map<T, U, R, Second>(a, begin, end);
   const TensorFormLoads<T, U, R, Second> in{a};
-  if constexpr (!Second) {
-    if (many_channels<T>(a)) {
-      return run_nodes<T>(ChannelSum<T, U, R>{in, role}, a.graph, role, begin, end, a.channels);
+  if constexpr (!Second && R <= 1) {
+    if (many_channels<T, R>(a) && a.grad_pos == nullptr) {
+      return run_nodes<T>(ChannelSum<T, U, R, false>{in, role}, a.graph, role, begin, end, a.channels);
+    }
+    if (many_channels<T, R>(a)) {
+      return run_nodes<T>(ChannelSum<T, U, R, true>{in, role}, a.graph, role, begin, end, a.channels);
     }
   }
-  return run_nodes<T>(TensorFormSum<T, U, R, Second>{in, role}, a.graph, role, begin, end, a.channels);
+  return run_nodes<T, FormRegister<T, R, Second>>(TensorFormSum<T, U, R, Second>{in, role}, a.graph, role, begin, end,
+                                                  a.channels);
 }
 
 template <class T, class U, bool Second>
@@ -47,7 +55,8 @@ void of_order(const TensorFormArguments& a, Place role, int64_t begin, int64_t e
 // Second derivatives of half-precision features are computed on float32 copies: csrc/ops/tensor_form.cpp.
 void dispatch(const TensorFormArguments& a, bool second, Place role, int64_t begin, int64_t end) {
   if (a.storage == Storage::float64) {
-    return second ? of_order<double, double, true>(a, role, begin, end) : of_order<double, double, false>(a, role, begin, end);
+    return second ? of_order<double, double, true>(a, role, begin, end)
+                  : of_order<double, double, false>(a, role, begin, end);
   }
   if (second) return of_order<float, float, true>(a, role, begin, end);
   switch (a.storage) {
