@@ -125,7 +125,10 @@ class RadialField(nn.Module):
 
 
 class LinearMotion(nn.Module):
-    """x + v t with a fitted time t, the only parameter."""
+    """Straight motion, x + v t: what a network must beat.
+
+    Positions and velocities (N, 3) give positions (N, 3); the time t, in the units of v, is the only parameter.
+    """
 
     def __init__(self) -> None:
         super().__init__()

@@ -72,10 +72,11 @@ template <class S> struct FrameLanes {
 
 template <class T> CLOF_HD T lane_sum(T x) { return x; }
 template <class T> CLOF_HD T lane_sum(Pack<T> x) {
-  const Lanes<Pack<T>> lanes(x);
-  T sum = 0;
-  for (int lane = 0; lane < Pack<T>::width; ++lane) sum += lanes.at[lane];
-  return sum;
+  Lanes<Pack<T>> lanes(x);
+  for (int half = Pack<T>::width / 2; half > 0; half /= 2) {
+    for (int lane = 0; lane < half; ++lane) lanes.at[lane] += lanes.at[lane + half];
+  }
+  return lanes.at[0];
 }
 
 // Calls body(P(), channel) for all channels, registers of them first.
