@@ -27,7 +27,7 @@ pytestmark = pytest.mark.skipif(not (CUDA and CUOBJDUMP), reason="needs CUDA ker
 
 # 256 threads a block: two blocks fit a multiprocessor up to 128 registers; in double precision one has to do.
 MAX_REGISTERS = {"float": 128, "double": 168}
-# Second derivatives of order 2 and 3 hold many numbers at once and may use the stack; this is what they use, rounded up.
+# Second derivatives of order 2 and 3 hold many numbers at once and may use the stack: what they use, rounded up.
 MAX_STACK = 2048
 
 

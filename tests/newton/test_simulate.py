@@ -173,7 +173,7 @@ def test_coincident_particles_feel_no_force():
     assert np.array_equal(force, np.zeros((3, 2, 1)))
 
 
-@pytest.mark.parametrize("n_steps, frames", [(101, 1), (200, 1), (201, 2)])
+@pytest.mark.parametrize(("n_steps", "frames"), [(101, 1), (200, 1), (201, 2)])
 def test_number_of_frames(n_steps, frames):
     loc, vel, charges = simulate("springs", 3, [0, 1], n_steps=n_steps, backend="reference")
     assert loc.shape == vel.shape == (2, frames, 3, 3)
@@ -212,7 +212,7 @@ WRONG = [
 ]
 
 
-@pytest.mark.parametrize("change, error, sentence", WRONG)
+@pytest.mark.parametrize(("change", "error", "sentence"), WRONG)
 def test_wrong_arguments_are_named(change, error, sentence):
     with pytest.raises(error, match=sentence):
         simulate(**{"kind": "charged", "n_particles": 5, "seeds": [0]} | change)
