@@ -87,12 +87,12 @@ def calls(num_edges: int, channels: int, device: torch.device) -> dict[str, Call
 
 def measure(num_edges: int, channels: int, device: torch.device, seconds: float) -> list[dict]:
     """Median, quartiles, bandwidth and fraction of the copy's for every call, in turn in one run."""
-    todo = calls(num_edges, channels, device)
+    timed = calls(num_edges, channels, device)
     with torch.no_grad():
-        for call in todo.values():
+        for call in timed.values():
             call.run()
-        times = interleave({name: call.run for name, call in todo.items()}, seconds=seconds, repeats=5, device=device)
-    copy = todo[COPY].bytes / times[COPY].median
+        times = interleave({name: call.run for name, call in timed.items()}, seconds=seconds, repeats=5, device=device)
+    copy = timed[COPY].bytes / times[COPY].median
     return [
         {
             "op": name,
@@ -100,9 +100,9 @@ def measure(num_edges: int, channels: int, device: torch.device, seconds: float)
             "lower_ms": 1e3 * time.lower,
             "upper_ms": 1e3 * time.upper,
             "repeats": time.repeats,
-            "bytes": todo[name].bytes,
-            "gb_per_s": todo[name].bytes / time.median / GIGA,
-            "fraction_of_copy": todo[name].bytes / time.median / copy,
+            "bytes": timed[name].bytes,
+            "gb_per_s": timed[name].bytes / time.median / GIGA,
+            "fraction_of_copy": timed[name].bytes / time.median / copy,
         }
         for name, time in times.items()
     ]
