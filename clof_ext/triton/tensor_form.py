@@ -12,12 +12,13 @@ import triton.language as tl
 from torch import Tensor
 
 from .. import _check
+from ..ops.project import SOURCES
 from . import edge_frame, memory, number, vec3
 from ._host import EDGES, LANES, NODES, Graph, jit, launch
 from .segment import weight_of
 
-# Where T lives: on each edge's receiver, on its sender (the roles of memory.py), or on the edge itself.
-RECEIVER, SENDER, EDGE = 0, 1, 2
+# Where T lives: numbered so that a node's place is its role in memory.py.
+RECEIVER, EDGE = SOURCES.index("receiver"), SOURCES.index("edge")
 
 # Channels that a program reads side by side where it adds over all of them.
 CHANNELS = 32

@@ -12,6 +12,7 @@ import torch
 import triton
 from torch import Tensor
 from triton.backends.compiler import GPUTarget
+from triton.backends.nvidia.compiler import get_ptxas
 from triton.compiler import ASTSource
 
 from clof_ext.triton import edge_frame, edge_scalars, segment, tensor_form
@@ -97,7 +98,14 @@ def _nvidia_usage(kernel, target: str) -> Usage:
         ptx = Path(folder, "kernel.ptx")
         ptx.write_text(kernel.asm["ptx"])
         processor = re.search(r"\.target (\w+)", kernel.asm["ptx"])[1]
-        command = [triton.knobs.nvidia.ptxas.path, "-v", f"--gpu-name={processor}", str(ptx), "-o", f"{ptx}.cubin"]
+        command = [
+            get_ptxas(TARGETS[target].arch).path,
+            "-v",
+            f"--gpu-name={processor}",
+            str(ptx),
+            "-o",
+            f"{ptx}.cubin",
+        ]
         report = subprocess.run(command, capture_output=True, text=True, check=True).stderr
     spilled = sum(int(size) for size in re.findall(r"(\d+) bytes spill", report))
     return Usage(int(re.search(r"Used (\d+) registers", report)[1]), spilled, kernel.metadata.shared)
