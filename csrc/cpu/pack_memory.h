@@ -46,6 +46,28 @@ template <int Count, class T> CLOF_HD void store_piece(T* to, piece_t<T> x) {
   }
 }
 
+// A register of numbers that lie side by side, in the type that computes or a narrower one.
+template <class T, class U> CLOF_HD Pack<T> load_side_by_side(const U* from) {
+  Pack<T> x;
+  if constexpr (std::is_same_v<T, U>) {
+    std::memcpy(&x.lanes, from, sizeof x.lanes);
+  } else {
+    T wide[Pack<T>::width];
+    for (int lane = 0; lane < Pack<T>::width; ++lane) wide[lane] = widen(from[lane]);
+    std::memcpy(&x.lanes, wide, sizeof wide);
+  }
+  return x;
+}
+
+template <class T, class U> CLOF_HD void store_side_by_side(U* to, Pack<T> x) {
+  if constexpr (std::is_same_v<T, U>) {
+    std::memcpy(to, &x.lanes, sizeof x.lanes);
+  } else {
+    const Lanes<Pack<T>> lanes(x);
+    for (int lane = 0; lane < Pack<T>::width; ++lane) to[lane] = Narrow<U>::from(lanes.at[lane]);
+  }
+}
+
 // Rows move as pieces, whose numbers are then exchanged inside the registers: for 9 floats three moves a row, not nine.
 template <class T> struct Memory<Pack<T>> {
   static constexpr int width = Pack<T>::width;
@@ -83,6 +105,17 @@ template <class T> struct Memory<Pack<T>> {
         const Lanes<Pack<T>> lanes(x.at[c]);
         for (int lane = 0; lane < width; ++lane) base[rows.at[lane] * stride + c] = Narrow<U>::from(lanes.at[lane]);
       }
+    }
+  }
+
+  // Frames fill whole registers, which are stored without being cut into pieces.
+  template <int C, class U> static CLOF_HD void store_rows(U* to, const Row<C>& x) {
+    if constexpr (kShufflesWhole && C == 9 && std::is_same_v<T, U>) {
+      Row<C> lines = x;
+      join_rows(lines.at);
+      unrolled<C>([&](int i) { store_side_by_side(to + i * width, lines.at[i]); });
+    } else {
+      store(to, consecutive<Pack<T>>(0), C, x);
     }
   }
 
@@ -137,24 +170,6 @@ template <class T> struct Memory<Pack<T>> {
     return Pack<T>(typename Pack<T>::Vector{T(widen(base[rows.at[lane] * stride]))...});
   }
 };
-
-// A register of numbers that lie side by side, in the type that computes or a narrower one.
-template <class T, class U> CLOF_HD Pack<T> load_side_by_side(const U* from) {
-  Pack<T> x;
-  if constexpr (std::is_same_v<T, U>) {
-    std::memcpy(&x.lanes, from, sizeof x.lanes);
-  } else {
-    T wide[Pack<T>::width];
-    for (int lane = 0; lane < Pack<T>::width; ++lane) wide[lane] = widen(from[lane]);
-    std::memcpy(&x.lanes, wide, sizeof wide);
-  }
-  return x;
-}
-
-template <class T, class U> CLOF_HD void store_side_by_side(U* to, Pack<T> x) {
-  const Lanes<Pack<T>> lanes(x);
-  for (int lane = 0; lane < Pack<T>::width; ++lane) to[lane] = Narrow<U>::from(lanes.at[lane]);
-}
 
 }  // namespace CLOF_ISA
 }  // namespace clof

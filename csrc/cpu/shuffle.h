@@ -21,6 +21,21 @@ template <class Order, class T> CLOF_HD Pack<T> shuffle(Pack<T> x, Pack<T> y) {
   return shuffle<Order>(x, y, std::make_index_sequence<Pack<T>::width>());
 }
 
+// Calls body(0), ..., body(Count - 1). An array indexed so stays in registers; a loop is unrolled too late for that.
+template <class Body, size_t... index> CLOF_HD void unrolled(const Body& body, std::index_sequence<index...>) {
+  (body(int(index)), ...);
+}
+template <int Count, class Body> CLOF_HD void unrolled(const Body& body) {
+  unrolled(body, std::make_index_sequence<Count>());
+}
+
+// Whether one instruction takes any numbers of two registers.
+#if defined(__AVX512F__)
+constexpr bool kShufflesWhole = true;
+#else
+constexpr bool kShufflesWhole = false;
+#endif
+
 // A 16-byte piece of a register. Every instruction set has fast moves of pieces and fast shuffles inside them.
 template <class T> struct Piece {
   typedef T Vector __attribute__((vector_size(16)));
@@ -82,6 +97,21 @@ template <class T> struct Square {
   }
 };
 
+template <class T, size_t... piece> CLOF_HD piece_t<T> sum_of_pieces(Pack<T> x, std::index_sequence<piece...>) {
+  return (piece_of<piece>(x) + ...);
+}
+
+// Lane l of the result is the sum of the lanes of x[l].
+template <class T> CLOF_HD Pack<T> sums_of_lanes(const Pack<T> (&x)[Pack<T>::width]) {
+  return from_pieces<T>([&](int piece) {
+    Square<T> square;
+    for (int r = 0; r < Square<T>::size; ++r) square.at[r] = x[piece * Square<T>::size + r];
+    square = square.transposed();
+    for (int c = 1; c < Square<T>::size; ++c) square.at[0] = square.at[0] + square.at[c];
+    return sum_of_pieces(square.at[0], std::make_index_sequence<kPieces<T>>());
+  });
+}
+
 // Every third number, from `First`, of three registers, in two shuffles: of the first two, then of that and the third.
 template <class T, int First> struct ThirdsOfTwo {
   static constexpr int at(int lane) {
@@ -135,7 +165,8 @@ template <class T, int Count> CLOF_HD void split_rows(Pack<T> (&x)[Count]) {
     constexpr int third = Count / 3;
     Pack<T> part[3][third];
     for (int i = 0; i < third; ++i) {
-      const Triple<T> triple = Triple<T>{x[3 * i], x[3 * i + 1], x[3 * i + 2]}.split();
+      // Not const: GCC 12 leaves const aggregates of a loop in memory. The same below.
+      Triple<T> triple = Triple<T>{x[3 * i], x[3 * i + 1], x[3 * i + 2]}.split();
       for (int v = 0; v < 3; ++v) part[v][i] = triple.at[v];
     }
     for (int v = 0; v < 3; ++v) {
@@ -154,7 +185,7 @@ template <class T, int Count> CLOF_HD void join_rows(Pack<T> (&x)[Count]) {
       join_rows(part[v]);
     }
     for (int i = 0; i < third; ++i) {
-      const Triple<T> triple = Triple<T>{part[0][i], part[1][i], part[2][i]}.joined();
+      Triple<T> triple = Triple<T>{part[0][i], part[1][i], part[2][i]}.joined();
       for (int v = 0; v < 3; ++v) x[3 * i + v] = triple.at[v];
     }
   }

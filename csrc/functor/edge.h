@@ -75,7 +75,7 @@ template <class S> CLOF_HD Rows<S> node_of(const Graph& graph, Place role, const
 
 // Writes to the rows first, first + 1, ... of a dense (rows, C) array.
 template <class S, int C, class U> CLOF_HD void store_rows(U* base, int64_t first, const Numbers<S, C>& x) {
-  store(base, consecutive<S>(first), C, 0, x);
+  Memory<S>::store_rows(base + first * C, x);
 }
 
 }  // namespace CLOF_ISA

@@ -57,6 +57,10 @@ template <class S> struct Memory {
   static CLOF_HD void store(U* base, const Rows<S>& rows, int64_t stride, const Numbers<S, C>& x) {
     for (int c = 0; c < C; ++c) base[rows.at[0] * stride + c] = Narrow<U>::from(x.at[c]);
   }
+  // Rows that follow one another from `to` on, C numbers each.
+  template <int C, class U> static CLOF_HD void store_rows(U* to, const Numbers<S, C>& x) {
+    store(to, consecutive<S>(0), C, x);
+  }
   template <int C, class U>
   static CLOF_HD void accumulate(U* base, const Rows<S>& rows, int64_t stride, const Numbers<S, C>& x) {
     for (int c = 0; c < C; ++c) base[rows.at[0] * stride + c] += x.at[c];

@@ -30,9 +30,6 @@ template <class P, int R> struct ChannelRow {
   template <class U> static CLOF_HD void store(U* row, const Tensor<P, R>& value) {
     for (int c = 0; c < size; ++c) row[c] = Narrow<U>::from(value.at[c]);
   }
-  static CLOF_HD void accumulate(P* row, const Tensor<P, R>& value) {
-    for (int c = 0; c < size; ++c) row[c] += value.at[c];
-  }
 };
 
 template <class T, int R> struct ChannelRow<Pack<T>, R> {
@@ -47,12 +44,6 @@ template <class T, int R> struct ChannelRow<Pack<T>, R> {
   template <class U> static CLOF_HD void store(U* row, Tensor<Pack<T>, R> value) {
     join_rows(value.at);
     for (int i = 0; i < size; ++i) store_side_by_side(row + i * width, value.at[i]);
-  }
-  static CLOF_HD void accumulate(T* row, Tensor<Pack<T>, R> value) {
-    join_rows(value.at);
-    for (int i = 0; i < size; ++i) {
-      store_side_by_side(row + i * width, load_side_by_side<T>(row + i * width) + value.at[i]);
-    }
   }
 };
 
@@ -70,13 +61,13 @@ template <class S> struct FrameLanes {
   }
 };
 
-template <class T> CLOF_HD T lane_sum(T x) { return x; }
-template <class T> CLOF_HD T lane_sum(Pack<T> x) {
-  Lanes<Pack<T>> lanes(x);
-  for (int half = Pack<T>::width / 2; half > 0; half /= 2) {
-    for (int lane = 0; lane < half; ++lane) lanes.at[lane] += lanes.at[lane + half];
-  }
-  return lanes.at[0];
+// Sums over the lanes of P, for each lane of S.
+template <class T> CLOF_HD T sums_of_lanes(const T (&x)[1]) { return x[0]; }
+template <class T> CLOF_HD T sums_of_lanes(const Pack<T> (&x)[1]) {
+  const Lanes<Pack<T>> lanes(x[0]);
+  T sum = 0;
+  for (T lane : lanes.at) sum += lane;
+  return sum;
 }
 
 // Calls body(P(), channel) for all channels, registers of them first.
@@ -85,6 +76,11 @@ template <class T, class Body> CLOF_HD void for_channels(int64_t channels, const
   int64_t channel = 0;
   for (; channel + lanes_of<P> <= channels; channel += lanes_of<P>) body(P(), channel);
   for (; channel < channels; ++channel) body(T(), channel);
+}
+
+template <class P> CLOF_HD Mat3<P> zero_matrix() {
+  const P zero(underlying_t<P>(0));
+  return {{zero, zero, zero}, {zero, zero, zero}, {zero, zero, zero}};
 }
 
 template <class P, int R> CLOF_HD void scale(Tensor<P, R>& tensor, underlying_t<P> factor) {
@@ -130,6 +126,8 @@ template <class T, class U, int R, bool WithPos> struct ChannelSum {
   TensorFormLoads<T, U, R, false> in;
   Place role;
 
+  static constexpr int size = power_of_3(R);
+
   template <class S> CLOF_HD void operator()(int64_t first, int64_t, int64_t channels) const {
     const TensorFormArguments& a = in.a;
     const Rows<S> edge = edges_by<S>(a.graph, role, first), node = node_of<S>(a.graph, role, edge);
@@ -137,51 +135,67 @@ template <class T, class U, int R, bool WithPos> struct ChannelSum {
     const FrameParts<S> parts = frame_parts(a.mode, x);
     const FrameLanes<S> frames(parts.frame);
     const Lanes<S> weight(in.template weight<S>(edge));
-    const Rows<S> t_row = in.rows_of_t(edge);
-    T grad_frame[9][lanes_of<S>];
-    for (int lane = 0; lane < lanes_of<S>; ++lane) {
-      const Mat3<T> grad =
-          one_edge(frames, lane, edge.at[lane], node.at[lane], t_row.at[lane], weight.at[lane], channels);
-      const T numbers[9] = {grad.a.x, grad.a.y, grad.a.z, grad.b.x, grad.b.y, grad.b.z, grad.c.x, grad.c.y, grad.c.z};
-      for (int i = 0; i < 9; ++i) grad_frame[i][lane] = numbers[i];
+    if (a.place == role && a.grad_t != nullptr) add_tensors(frames, weight, edge, node, channels);
+    if constexpr (WithPos) {
+      const Mat3<S> grad_frame = frame_gradient(frames, weight, edge, in.rows_of_t(edge), channels);
+      const Ends<S> grad = edge_frame_vjp(parts, x, grad_frame);
+      accumulate3(static_cast<T*>(a.grad_pos), node, role == Place::receiver ? grad.i : grad.j);
     }
-    if constexpr (!WithPos) return;
-    const auto number = [&](int i) { return load<S>(grad_frame[i], consecutive<S>(0), 1, 0); };
-    const Ends<S> grad = edge_frame_vjp(
-        parts, x,
-        Mat3<S>{
-            {number(0), number(1), number(2)}, {number(3), number(4), number(5)}, {number(6), number(7), number(8)}});
-    accumulate3(static_cast<T*>(a.grad_pos), node, role == Place::receiver ? grad.i : grad.j);
   }
 
-  // Adds an edge's part of the gradient by T; returns its gradient by the frame.
-  template <class S> CLOF_HD Mat3<T> one_edge(const FrameLanes<S>& frames, int lane, int64_t edge, int64_t node,
-                                              int64_t t_row, T weight, int64_t channels) const {
-    constexpr int size = power_of_3(R);
-    const TensorFormArguments& a = in.a;
-    const U* s_row = static_cast<const U*>(a.s) + edge * channels * size;
-    const U* t = static_cast<const U*>(a.t) + t_row * channels * size;
-    T* grad_t = a.place == role && a.grad_t ? static_cast<T*>(a.grad_t) + node * channels * size : nullptr;
-    Mat3<T> total{};
+  // Edges of one node follow one another: its sum stays in registers until the next node's begins.
+  template <class S> CLOF_HD void add_tensors(const FrameLanes<S>& frames, const Lanes<S>& weight, const Rows<S>& edge,
+                                              const Rows<S>& node, int64_t channels) const {
     for_channels<T>(channels, [&](auto register_of, int64_t channel) CLOF_INLINE_LAMBDA {
       using P = decltype(register_of);
-      const Mat3<P> frame = frames.template of<P>(lane);
-      const Tensor<P, R> s = ChannelRow<P, R>::load(s_row + channel * size);
-      if (grad_t != nullptr) {
-        Tensor<P, R> part = tensorize(frame, s);
-        if (a.mean) scale(part, weight);
-        ChannelRow<P, R>::accumulate(grad_t + channel * size, part);
+      const U* s = static_cast<const U*>(in.a.s) + channel * size;
+      T* grad_t = static_cast<T*>(in.a.grad_t) + channel * size;
+      T* row = grad_t + node.at[0] * channels * size;
+      Tensor<P, R> sum = ChannelRow<P, R>::load(row);
+      for (int lane = 0; lane < lanes_of<S>; ++lane) {
+        T* next = grad_t + node.at[lane] * channels * size;
+        if (next != row) {
+          ChannelRow<P, R>::store(row, sum);
+          row = next;
+          sum = ChannelRow<P, R>::load(row);
+        }
+        Tensor<P, R> part =
+            tensorize(frames.template of<P>(lane), ChannelRow<P, R>::load(s + edge.at[lane] * channels * size));
+        if (in.a.mean) scale(part, weight.at[lane]);
+        for (int c = 0; c < size; ++c) sum.at[c] = sum.at[c] + part.at[c];
       }
-      if constexpr (WithPos) {
-        Tensor<P, R> tensor = ChannelRow<P, R>::load(t + channel * size);
-        if (a.mean) scale(tensor, weight);
-        const Mat3<P> grad = form_frame_vjp(frame, s, tensor);
-        total = total + Mat3<T>{{lane_sum(grad.a.x), lane_sum(grad.a.y), lane_sum(grad.a.z)},
-                                {lane_sum(grad.b.x), lane_sum(grad.b.y), lane_sum(grad.b.z)},
-                                {lane_sum(grad.c.x), lane_sum(grad.c.y), lane_sum(grad.c.z)}};
-      }
+      ChannelRow<P, R>::store(row, sum);
     });
-    return total;
+  }
+
+  template <class S> CLOF_HD Mat3<S> frame_gradient(const FrameLanes<S>& frames, const Lanes<S>& weight,
+                                                    const Rows<S>& edge, const Rows<S>& t_row, int64_t channels) const {
+    // Of each edge, still to be summed over lanes, and of the channels that fill no register.
+    Register<T> total[9][lanes_of<S>];
+    T rest[9][lanes_of<S>];
+    for (int lane = 0; lane < lanes_of<S>; ++lane) {
+      Mat3<Register<T>> registers = zero_matrix<Register<T>>();
+      Mat3<T> scalars = zero_matrix<T>();
+      const U* s = static_cast<const U*>(in.a.s) + edge.at[lane] * channels * size;
+      const U* t = static_cast<const U*>(in.a.t) + t_row.at[lane] * channels * size;
+      for_channels<T>(channels, [&](auto register_of, int64_t channel) CLOF_INLINE_LAMBDA {
+        using P = decltype(register_of);
+        Tensor<P, R> tensor = ChannelRow<P, R>::load(t + channel * size);
+        if (in.a.mean) scale(tensor, weight.at[lane]);
+        const Mat3<P> grad =
+            form_frame_vjp(frames.template of<P>(lane), ChannelRow<P, R>::load(s + channel * size), tensor);
+        if constexpr (std::is_same_v<P, T>) scalars = scalars + grad;
+        else registers = registers + grad;
+      });
+      const Numbers<Register<T>, 9> of_registers = numbers(registers);
+      const Numbers<T, 9> of_scalars = numbers(scalars);
+      for (int i = 0; i < 9; ++i) {
+        total[i][lane] = of_registers.at[i];
+        rest[i][lane] = of_scalars.at[i];
+      }
+    }
+    const auto number = [&](int i) { return sums_of_lanes(total[i]) + load<S>(rest[i], consecutive<S>(0), 1, 0); };
+    return {{number(0), number(1), number(2)}, {number(3), number(4), number(5)}, {number(6), number(7), number(8)}};
   }
 };
 
