@@ -1,6 +1,5 @@
 """The published score network of conformation generation."""
 
-import math
 from itertools import pairwise
 
 import torch
@@ -179,13 +178,14 @@ class _Attention(nn.Module):
     def forward(self, h: Tensor, edge: Tensor, near: Neighbourhoods) -> Tensor:
         shape = (self.heads, h.shape[1] // self.heads, -1)
         query = self.lin_query(h).view(-1, *shape[:2])
-        # The key's bias adds the same number to all scores of an atom: the softmax does not see it.
         key, value, along = (part.weight.view(shape) for part in (self.lin_key, self.lin_value, self.lin_edge))
         out, total = edge_attention(
             query, h, edge, torch.cat((key, along), 2), torch.cat((value, along), 2), near, self._keep(edge)
         )
         out = out + total[..., None] * self.lin_value.bias.view(shape[:2])
-        return out.flatten(1) + self.lin_skip(h)
+        # The key's bias adds the same number to all scores of an atom, which the softmax does not see. Its gradient is
+        # 0 and not None, because data-parallel training waits for the gradients of all parameters.
+        return out.flatten(1) + self.lin_skip(h) + 0 * self.lin_key.bias
 
     def _keep(self, edge: Tensor) -> Tensor:
         """Factors of the attention weights: (E, K) in training, else empty."""
