@@ -7,8 +7,7 @@ from dataclasses import asdict, dataclass, field
 from torch import nn
 
 from ._verify import Agreement, check_call, compare, measure
-from .nn.probe import probe
-from .nn.published import KINDS, FusedForward, UnrecognisedError, fused_forward
+from .nn.families import CLASSES, FusedForward, UnrecognisedError, fused_forward, is_candidate
 
 THE_MODEL = "(the model itself)"
 
@@ -33,7 +32,7 @@ class Report:
 
     def __str__(self) -> str:
         if not self.replaced and not self.left:
-            return f"No layer of a published class ({', '.join(KINDS)}) was found; nothing was replaced."
+            return f"No layer of a published class ({', '.join(CLASSES)}) was found; nothing was replaced."
         lines = [f"Replaced {len(self.replaced)} of {len(self.replaced) + len(self.left)} published layers."]
         lines += [f"  replaced {path}: {name}" for path, name in self.replaced.items()]
         lines += [f"  left {path}: {reason}" for path, reason in self.left.items()]
@@ -103,27 +102,23 @@ def replaced(model: nn.Module, *, verify: tuple | Mapping | None = None) -> Iter
 
 def _replace(model: nn.Module) -> tuple[Report, list[nn.Module]]:
     """The report, and the layers that were replaced."""
-    report, layers = Report(), []
+    report, layers, inside = Report(), [], None
     for path, layer in model.named_modules():
-        if not _is_candidate(layer):
+        # What a published layer is made of is that layer's business.
+        if (inside is not None and path.startswith(inside)) or not is_candidate(layer):
             continue
+        inside = f"{path}." if path else ""
         name = path or THE_MODEL
         try:
             if _is_replaced(layer):
                 raise UnrecognisedError("it was replaced before")
-            forward = fused_forward(layer)
-            probe(forward)
+            layer.forward = fused_forward(layer)
         except UnrecognisedError as reason:
             report.left[name] = f"{type(layer).__name__}: {reason}"
         else:
-            layer.forward = forward
             layers.append(layer)
             report.replaced[name] = type(layer).__name__
     return report, layers
-
-
-def _is_candidate(layer: nn.Module) -> bool:
-    return any(base.__name__ in KINDS for base in type(layer).__mro__)
 
 
 def _is_replaced(layer: nn.Module) -> bool:

@@ -12,7 +12,7 @@ import clof_ext
 from benchmarks.published import E_GCL, EGNN, Clof_GCL, ClofNet_vel, E_GCL_vel
 from clof_ext.nn.activation import MODULES
 from clof_ext.nn.edge_pair import joined
-from clof_ext.nn.published import FusedForward
+from clof_ext.nn.families import FusedForward
 from tests import plain_egnn
 from tests.systems import make_system
 
@@ -405,7 +405,7 @@ def test_report():
 
 
 def test_report_of_nothing():
-    assert "No layer of a published class (Clof_GCL, E_GCL, E_GCL_vel) was found" in str(
+    assert "No layer of a published class (Clof_GCL, E_GCL, E_GCL_vel, EquivariantBlock) was found" in str(
         clof_ext.replace_layers(nn.Linear(1, 1))
     )
 
