@@ -22,7 +22,7 @@ ROOMS = ["cli", "conformation", "newton", "training", "replace", "models", "nn",
 # Packages that only the room that owns them may import.
 OWNED = {
     "triton": "triton", "safetensors": "training", "matplotlib": "training", "rdkit": "conformation",
-    "torch_geometric": "pyg",
+    "ase": "conformation", "tblite": "conformation", "posebusters": "conformation", "torch_geometric": "pyg",
 }  # fmt: skip
 TOP_LEVEL = {
     ".ci", ".clang-format", ".gitignore", "CHANGELOG.md", "CMakeLists.txt", "CONTRIBUTING.md", "LICENSE", "MANIFEST.in",

@@ -17,6 +17,7 @@ from typing import BinaryIO
 
 import numpy as np
 
+from ..training import FileError
 from ._record import pack_molecule, unpack_molecule
 from .molecule import Molecule
 
@@ -29,7 +30,7 @@ _TAIL = struct.Struct("<QII8s")  # start of the index, its length, its CRC-32, m
 _ROW = np.dtype([("start", "<u8"), ("atoms", "<u4"), ("conformers", "<u4")])
 
 
-class StoreError(ValueError):
+class StoreError(FileError):
     """A store that cannot be read: the sentence names the file and, where one is at fault, the record."""
 
 
@@ -51,6 +52,7 @@ class StoreWriter:
     Attributes:
         done: names of the molecules and of the skipped entries that the file has.
         skipped: the entries that were left out.
+        num_molecules, num_conformers: in the file so far.
 
     Raises:
         StoreError: the part file on disk is no part of this store.
@@ -60,7 +62,7 @@ class StoreWriter:
         self.path = Path(path)
         self.settings = settings
         self.skipped: list[Skipped] = []
-        self.num_molecules = 0
+        self.num_molecules = self.num_conformers = 0
         self.done: set[str] = set()
 
     def __enter__(self) -> "StoreWriter":
@@ -115,6 +117,7 @@ class StoreWriter:
     def _note_molecule(self, start: int, molecule: Molecule) -> None:
         self._rows.append((start, molecule.num_atoms, molecule.num_conformers))
         self.num_molecules += 1
+        self.num_conformers += molecule.num_conformers
         self.done.add(molecule.name)
 
     def _note_skipped(self, name: str, reason: str) -> None:
