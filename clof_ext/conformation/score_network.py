@@ -6,6 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from .. import _check, ops
+from ..nn.mlp import COORD_GAIN
 from ..reference.edge_frame import safe_norm
 from .edge_attention import edge_attention, edge_product
 from .neighbourhoods import Neighbourhoods, neighbourhoods
@@ -60,6 +61,10 @@ class ScoreNetwork(nn.Module):
         self.coff_mlp = nn.Linear(4 * hidden_dim, hidden_dim)
         self.project = _Layers(2 * hidden_dim + 2, hidden_dim, hidden_dim)
         self.model = _Backbone(hidden_dim, heads, dropout)
+
+    def forward(self, *arguments: Tensor) -> Tensor:
+        """``score``: modules that wrap this one, as for training in several processes, call it so."""
+        return self.score(*arguments)
 
     def score(self, pos: Tensor, atom_type: Tensor, edge_index: Tensor, edge_type: Tensor, sigma: Tensor) -> Tensor:
         """Score of every atom.
@@ -125,10 +130,7 @@ class _Backbone(nn.Module):
             nn.ModuleList(_TransformerLayer(hidden_dim, heads, dropout) for _ in range(2)) for _ in range(N_BLOCKS)
         )
         self.equi_modules = nn.ModuleList(_Unused() for _ in range(N_BLOCKS))
-        self.dynamic_mlp_modules = nn.ModuleList(
-            nn.Sequential(nn.Linear(2 * hidden_dim, HEAD_WIDTH), nn.Softplus(), nn.Linear(HEAD_WIDTH, 3))
-            for _ in range(N_BLOCKS)
-        )
+        self.dynamic_mlp_modules = nn.ModuleList(_head(hidden_dim) for _ in range(N_BLOCKS))
 
     def forward(self, h: Tensor, edge: Tensor, pos: Tensor, near: Neighbourhoods) -> Tensor:
         coefficients = 0
@@ -139,6 +141,14 @@ class _Backbone(nn.Module):
             coefficients = coefficients + head[2](product)
         reversal = coefficients.new_tensor(REVERSAL)
         return ops.aggregate((coefficients * reversal)[:, None], pos, near.plan)[:, 0]
+
+
+def _head(hidden_dim: int) -> nn.Sequential:
+    """Frame coefficients from features of an edge and its ends; scores start small."""
+    last = nn.Linear(HEAD_WIDTH, 3)
+    nn.init.xavier_uniform_(last.weight, gain=COORD_GAIN)
+    nn.init.zeros_(last.bias)
+    return nn.Sequential(nn.Linear(2 * hidden_dim, HEAD_WIDTH), nn.Softplus(), last)
 
 
 class _Unused(nn.Module):

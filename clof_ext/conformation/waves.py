@@ -45,10 +45,12 @@ class Waves(nn.Module):
         spacing = 1 / (2 * OVERSAMPLING * self.W.abs().max().item())
         width = WINDOW[u.dtype]
         place = u / spacing
-        first, last = (math.floor(end) for end in place.detach().aminmax()) if u.numel() else (0, 0)
-        n_rows = last - first + width + 1
-        if n_rows >= len(u):
+        low, high = place.detach().aminmax() if u.numel() else (torch.zeros(()), torch.zeros(()))
+        # Written so that positions that are no numbers take the direct way, too.
+        if not high - low + width + 1 < len(u):
             return sum(self(column) @ weight.T for column, weight in zip(u.unbind(1), weights))
+        first, last = math.floor(low), math.floor(high)
+        n_rows = last - first + width + 1
         grid = torch.arange(n_rows, dtype=u.dtype, device=u.device) + (first - width // 2)
         damping = window_transform(self.W * spacing, width).repeat(2)
         stacked = torch.cat(tuple(weights)) / damping
