@@ -86,30 +86,41 @@ def frame_message(
     equations 3 to 5.
     """
     _check.positions(pos)
-    _check_options(basis, mode, activation, clamp, message_reduce, vector_reduce)
     plan = as_plan(edge_index, pos.shape[0], pos.device)
     mlps = [list(edge_mlp), list(att_mlp), list(coord_mlp)]
     h, edge_attr, edge_weight, *mlps = _autocast(pos.device.type, h, edge_attr, edge_weight, *mlps)
-    _check_features(h, pos, edge_attr, edge_weight, plan.num_edges)
     edge_mlp, att_mlp, coord_mlp = mlps
-    _check_edge_mlp(edge_mlp, h, edge_attr)
-    hidden = edge_mlp[0].shape[0]
-    _check_att_mlp(att_mlp, h, hidden)
-    _check_coord_mlp(coord_mlp, h, hidden, basis)
-
     run = implementation("frame_message", pos.device, backend)
     inputs, weights = (h, pos, edge_attr, edge_weight), edge_mlp + att_mlp + coord_mlp
     constants = (
         *(plan.edges, plan.offsets, len(edge_mlp) // 2, (len(coord_mlp) + 1) // 2, bool(att_mlp)),
         *(basis, mode, activation, tanh, clamp, message_reduce, vector_reduce),
     )
+
+    def check() -> None:
+        _check_options(basis, mode, activation, clamp, message_reduce, vector_reduce)
+        _check_features(h, pos, edge_attr, edge_weight, plan.num_edges)
+        _check_edge_mlp(edge_mlp, h, edge_attr)
+        hidden = edge_mlp[0].shape[0]
+        _check_att_mlp(att_mlp, h, hidden)
+        _check_coord_mlp(coord_mlp, h, hidden, basis)
+
+    unchecked = run is plain_frame_message or torch.compiler.is_compiling()
+    if unchecked:
+        check()
     # What had to be cast is cast: the geometry in the op must stay as it is.
-    with (
-        torch.autocast(pos.device.type, enabled=False) if torch.is_autocast_enabled(pos.device.type) else nullcontext()
-    ):
-        if run is plain_frame_message or torch.compiler.is_compiling() or not _recorded((*inputs, *weights)):
+    autocast = torch.is_autocast_enabled(pos.device.type)
+    with torch.autocast(pos.device.type, enabled=False) if autocast else nullcontext():
+        if unchecked:
             return run(*inputs, weights, *constants)
-        return _Recorded.apply(run, constants, *inputs, *weights)
+        try:
+            if not _recorded((*inputs, *weights)):
+                return run(*inputs, weights, *constants)
+            return _Recorded.apply(run, constants, *inputs, *weights)
+        except Exception:
+            # The operator checks for itself; what is wrong is said in more detail, and with the right type, here.
+            check()
+            raise
 
 
 def _autocast(device: str, *values):

@@ -51,24 +51,37 @@ def mlp(
 
     Source: the networks phi of Du et al., ICML 2022, section 4.3.
     """
-    _check.one_of(activation, tuple(ACTIVATIONS), "activation")
     inputs, weights = list(inputs), list(weights)
-    _check_inputs(inputs)
-    device = inputs[0].device
-    autocast = torch.is_autocast_enabled(device.type)
-    if autocast:
+    first = inputs[0] if inputs else None
+    if not isinstance(first, Tensor):
+        _check_inputs(inputs)
+    device = first.device
+    if torch.is_autocast_enabled(device.type):
         inputs, weights = (_cast(tensors, torch.get_autocast_dtype(device.type)) for tensors in (inputs, weights))
-    _check_weights(weights, inputs)
     run = implementation("mlp", device, backend)
     constants = (activation, activate_last)
-    if run is plain_mlp or torch.compiler.is_compiling() or not _recorded(inputs, weights):
+    if run is plain_mlp or torch.compiler.is_compiling():
+        _check_all(inputs, weights, activation)
         return run(inputs, weights, *constants)
-    return _Recorded.apply(run, constants, len(inputs), *inputs, *weights)
+    try:
+        if not _recorded(inputs, weights):
+            return run(inputs, weights, *constants)
+        return _Recorded.apply(run, constants, len(inputs), *inputs, *weights)
+    except Exception:
+        # The operator checks for itself; what is wrong is said in more detail, and with the right type, here.
+        _check_all(inputs, weights, activation)
+        raise
 
 
 def _cast(tensors: list[Tensor], dtype: torch.dtype) -> list[Tensor]:
     """Like torch's own rules: float64 is left alone."""
     return [tensor if tensor.dtype == torch.float64 else tensor.to(dtype) for tensor in tensors]
+
+
+def _check_all(inputs: list[Tensor], weights: list[Tensor], activation: str) -> None:
+    _check.one_of(activation, tuple(ACTIVATIONS), "activation")
+    _check_inputs(inputs)
+    _check_weights(weights, inputs)
 
 
 def _check_inputs(inputs: list[Tensor]) -> None:

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from ... import _check
 from ..edge_pair import joined
 from ..frame_conv import LayerOptions, convolve
+from ..mlp import with_children
 from .fused import FusedForward
 from .recognition import (
     UnrecognisedError,
@@ -17,7 +18,6 @@ from .recognition import (
     check_state,
     common_activation,
     sequence,
-    with_children,
 )
 from .trial import N_NODES, bare_copy, random, trial_edges
 
@@ -38,6 +38,8 @@ KINDS = {
 }
 # Parts whose modules the fused forward does not call: it reads their weights.
 FUSED_PARTS = ("edge_mlp", "att_mlp", "coord_mlp")
+# Parts that it calls unless it knows them.
+NODE_PARTS = ("node_mlp", "coord_mlp_vel")
 # Training mode and a factor of the last coordinate weights: ordinary vectors, and such that the published bound is
 # reached.
 TRIALS = ((True, 1.0), (False, 1e4))
@@ -124,7 +126,24 @@ def _options(layer: nn.Module, kind: Kind) -> LayerOptions:
     if "att_mlp" in layer._modules:
         check_pattern(sequence(layer, "att_mlp"), "att_mlp", [nn.Linear, nn.Sigmoid])
     activation = common_activation([*edge_mlp[1::2], coord_mlp[1]])
-    return LayerOptions(kind.basis, activation=activation, tanh=tanh, **_settings(layer))
+    node_activation = _node_activation(layer)
+    return LayerOptions(
+        kind.basis, activation=activation, tanh=tanh, node_activation=node_activation, **_settings(layer)
+    )
+
+
+def _node_activation(layer: nn.Module) -> str | None:
+    """The activation of the parts that update nodes, or None where they are not two Linears each."""
+    activations = []
+    try:
+        for name in NODE_PARTS:
+            if name in layer._modules:
+                modules = sequence(layer, name)
+                check_pattern(modules, name, [nn.Linear, None, nn.Linear])
+                activations.append(modules[1])
+        return common_activation(activations)
+    except UnrecognisedError:
+        return None
 
 
 def _settings(layer: nn.Module) -> dict:

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.autograd import forward_ad
 
-from .recognition import has_hooks
+from ..mlp import has_hooks
 
 
 @dataclass(frozen=True)

@@ -1,6 +1,6 @@
 """What a published layer is recognised by: its modules, their order and their activations."""
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 
 from torch import nn
 
@@ -51,15 +51,3 @@ def common_activation(modules: Iterable[nn.Module]) -> str:
         every = listed({str(module) for module in modules})
         raise UnrecognisedError(f"its activations, {every}, are not one that the fused forward knows")
     return names.pop()
-
-
-def with_children(part: nn.Module) -> Iterator[nn.Module]:
-    """A part and what it directly holds: all there is of a Sequential of plain modules."""
-    yield part
-    yield from (child for child in part._modules.values() if child is not None)
-
-
-def has_hooks(module: nn.Module) -> bool:
-    return bool(
-        module._forward_hooks or module._forward_pre_hooks or module._backward_hooks or module._backward_pre_hooks
-    )
