@@ -1,18 +1,40 @@
 """Newtonian many-body systems: simulated trajectories and the task of predicting them."""
 
 from .dataset import Batch, Samples, edge_attributes, fully_connected, make_batch, make_samples
+from .networks import make_network
+from .prediction import Prediction, predict, predict_samples, system_errors
+from .recipe import BEST, PUBLISHED, Recipe
+from .settings import Setting, setting
 from .simulate import simulate
 from .systems import LAWS, Systems, initial_systems
+from .train import train
+from .trajectories import Parameters, Trajectories, load_trajectories, make_data_set, simulate_trajectories
 
 __all__ = [
+    "BEST",
     "LAWS",
+    "PUBLISHED",
     "Batch",
+    "Parameters",
+    "Prediction",
+    "Recipe",
     "Samples",
+    "Setting",
     "Systems",
+    "Trajectories",
     "edge_attributes",
     "fully_connected",
     "initial_systems",
+    "load_trajectories",
     "make_batch",
+    "make_data_set",
+    "make_network",
     "make_samples",
+    "predict",
+    "predict_samples",
+    "setting",
     "simulate",
+    "simulate_trajectories",
+    "system_errors",
+    "train",
 ]

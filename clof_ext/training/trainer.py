@@ -17,15 +17,12 @@ from tqdm import tqdm
 
 from .checkpoint import save_model
 from .distributed import Processes
-from .files import FileError, load, save
+from .errors import FileError, TrainingError
+from .files import load, save
 from .metrics import best_epoch, plot_losses, write_metrics
 
 STATE = "state of a training"
 LAST, BEST = "last.safetensors", "best.safetensors"
-
-
-class TrainingError(RuntimeError):
-    """The training cannot go on."""
 
 
 class Task(Protocol):

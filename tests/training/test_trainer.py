@@ -1,10 +1,6 @@
 """The training loop: what it computes, what it keeps, and that stopping changes nothing."""
 
 import json
-import os
-import subprocess
-import sys
-from pathlib import Path
 
 import pytest
 import torch
@@ -12,7 +8,6 @@ from torch import nn
 
 from clof_ext.training import FileError, Processes, Trainer, TrainingError, load, load_model
 
-ROOT = Path(__file__).parents[2]
 ALONE = Processes(0, 1, torch.device("cpu"))
 
 
@@ -148,44 +143,6 @@ def test_a_loss_that_is_not_finite_stops_the_training(tmp_path):
 
 
 def test_a_batch_must_divide():
+    """What several processes compute, tests/newton/test_train.py compares."""
     with pytest.raises(ValueError, match="the number of processes must divide the batch of 5; got 2."):
         Processes(0, 2, torch.device("cpu")).share(torch.arange(5))
-
-
-class Line(NoisyLine):
-    """Without noise, which differs between processes."""
-
-    def loss(self, model, x):
-        return (model(x) - 3 * x).square().mean(), len(x)
-
-
-def train_line(folder, group):
-    trainer = make_trainer(folder, processes=group, task=Line(group), average_decay=0.9)
-    trainer.model[1].p = 0.0
-    return trainer.fit()
-
-
-SCRIPT = """
-import sys
-sys.path.insert(0, {root!r})
-from pathlib import Path
-from clof_ext.training import processes
-from tests.training.test_trainer import train_line
-
-with processes() as group:
-    train_line(Path({folder!r}), group)
-"""
-
-
-def test_two_processes_compute_what_one_does(tmp_path):
-    """On the same batches, up to rounding."""
-    script = tmp_path / "train.py"
-    script.write_text(SCRIPT.format(root=str(ROOT), folder=str(tmp_path / "two")))
-    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2", script]
-    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
-    run = subprocess.run(command, capture_output=True, text=True, timeout=120, env=environment)
-    assert run.returncode == 0, run.stderr
-    two = json.loads((tmp_path / "two" / "metrics.json").read_text())
-    for a, b in zip(train_line(tmp_path / "one", ALONE), two, strict=True):
-        assert a["train_loss"] == pytest.approx(b["train_loss"], rel=1e-5)
-        assert a["valid_loss"] is b["valid_loss"] is None or a["valid_loss"] == pytest.approx(b["valid_loss"], rel=1e-5)
