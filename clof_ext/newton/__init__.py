@@ -1,6 +1,8 @@
 """Newtonian many-body systems: simulated trajectories and the task of predicting them."""
 
 from .dataset import Batch, Samples, edge_attributes, fully_connected, make_batch, make_samples
+from .energy import energy
+from .evaluate import Errors, equivariance_error, load_network, prediction_errors, rollout
 from .networks import make_network
 from .prediction import Prediction, predict, predict_samples, system_errors
 from .recipe import BEST, PUBLISHED, Recipe
@@ -15,6 +17,7 @@ __all__ = [
     "LAWS",
     "PUBLISHED",
     "Batch",
+    "Errors",
     "Parameters",
     "Prediction",
     "Recipe",
@@ -23,8 +26,11 @@ __all__ = [
     "Systems",
     "Trajectories",
     "edge_attributes",
+    "energy",
+    "equivariance_error",
     "fully_connected",
     "initial_systems",
+    "load_network",
     "load_trajectories",
     "make_batch",
     "make_data_set",
@@ -32,6 +38,8 @@ __all__ = [
     "make_samples",
     "predict",
     "predict_samples",
+    "prediction_errors",
+    "rollout",
     "setting",
     "simulate",
     "simulate_trajectories",

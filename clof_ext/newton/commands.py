@@ -9,11 +9,15 @@ import torch
 
 from .._check import MODES
 from ..training import best_epoch, processes
+from .evaluate import load_network
 from .networks import NETWORKS
+from .plots import plot_predictions, plot_rollouts, plot_trajectories
+from .prediction import predict_samples
 from .recipe import RECIPES, SCHEDULES, Recipe
+from .report import evaluate_run, text_table, write_json
 from .settings import Setting, setting
 from .train import train
-from .trajectories import SIZES, load_trajectories, make_data_set, split_parameters, split_path
+from .trajectories import SIZES, Trajectories, load_trajectories, make_data_set, split_parameters, split_path
 
 
 def add_commands(commands: argparse._SubParsersAction) -> None:
@@ -22,6 +26,7 @@ def add_commands(commands: argparse._SubParsersAction) -> None:
     steps = newton.add_subparsers(required=True, metavar="step")
     _add_simulate(steps)
     _add_train(steps)
+    _add_evaluate(steps)
 
 
 def _add_simulate(steps: argparse._SubParsersAction) -> None:
@@ -36,6 +41,7 @@ def _add_simulate(steps: argparse._SubParsersAction) -> None:
     parser.add_argument("--seed", type=int, default=0, help="of the first system; each further one has the next seed")
     parser.add_argument("--steps", type=_whole, default=5000, help="of 0.001 time units")
     parser.add_argument("--sample-every", type=_whole, default=100, help="steps between stored frames")
+    parser.add_argument("--plot", action="store_true", help="draw trajectories and energies: trajectories.png")
     parser.set_defaults(run=_simulate)
 
 
@@ -45,6 +51,8 @@ def _simulate(options: argparse.Namespace) -> int:
     lengths = {"n_steps": options.steps, "sample_every": options.sample_every}
     splits = split_parameters(options.setting.name, sizes, options.seed, **lengths)
     make_data_set(folder, splits, print)
+    if options.plot:
+        plot_trajectories(folder / "trajectories.png", load_trajectories(split_path(folder, "train")))
     return 0
 
 
@@ -61,7 +69,7 @@ def _add_train(steps: argparse._SubParsersAction) -> None:
     for name, (kind, text) in RECIPE_OPTIONS.items():
         # Suppressed: what is not given is the recipe's.
         parser.add_argument(f"--{name.replace('_', '-')}", help=text, default=argparse.SUPPRESS, **kind)
-    parser.add_argument("--device", choices=("cpu", "cuda"), default="cuda" if torch.cuda.is_available() else "cpu")
+    _add_device(parser)
     parser.add_argument("--precision", choices=("float32", "bfloat16"), default="float32", help="of the products")
     parser.add_argument("--compile", action="store_true", help="under torch.compile")
     parser.set_defaults(run=_train)
@@ -84,6 +92,47 @@ def chosen_recipe(options: argparse.Namespace, law: Setting) -> Recipe:
     """The named recipe with the setting's number of epochs and the options that were given."""
     given = {name: getattr(options, name) for name in RECIPE_OPTIONS if hasattr(options, name)}
     return replace(RECIPES[options.recipe], **{"epochs": law.epochs, **given})
+
+
+def _add_evaluate(steps: argparse._SubParsersAction) -> None:
+    parser = steps.add_parser("evaluate", help="errors, equivariance and speed of trained networks, as a table",
+                              formatter_class=_Formatter)  # fmt: skip
+    parser.add_argument("data", type=Path, help="folder that newton simulate made")
+    parser.add_argument("runs", type=Path, nargs="+", help="folders that newton train made, or files of networks")
+    parser.add_argument("--split", choices=tuple(SIZES), default="test", help="which set")
+    parser.add_argument("--rollout", action="store_true", help="apply the networks again and again: errors over time")
+    parser.add_argument("--out", type=Path, help="folder for a JSON file of each run")
+    parser.add_argument("--plot", type=Path, help="folder for predictions.png and, of rollouts, rollout.png")
+    _add_device(parser)
+    parser.set_defaults(run=_evaluate)
+
+
+def _evaluate(options: argparse.Namespace) -> int:
+    trajectories = load_trajectories(split_path(options.data, options.split)).to(options.device)
+    reports = []
+    for path in options.runs:
+        reports.append(evaluate_run(path, trajectories, roll=options.rollout))
+        if options.out:
+            write_json(options.out / f"{reports[-1]['name']}.json", reports[-1])
+    print(text_table(reports))
+    if options.plot:
+        _plot(options, trajectories, reports)
+    return 0
+
+
+@torch.no_grad()
+def _plot(options: argparse.Namespace, trajectories: Trajectories, reports: list[dict]) -> None:
+    samples, predicted = trajectories.samples(), {}
+    for path, report in zip(options.runs, reports, strict=True):
+        network, _ = load_network(path)
+        predicted[report["name"]] = predict_samples(network.to(options.device), samples).cpu()
+    plot_predictions(options.plot / "predictions.png", trajectories, predicted)
+    if options.rollout:
+        plot_rollouts(options.plot / "rollout.png", reports)
+
+
+def _add_device(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--device", choices=("cpu", "cuda"), default="cuda" if torch.cuda.is_available() else "cpu")
 
 
 class _Formatter(argparse.ArgumentDefaultsHelpFormatter):

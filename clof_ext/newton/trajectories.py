@@ -53,6 +53,9 @@ class Trajectories:
     def setting(self) -> Setting:
         return setting(self.parameters.setting)
 
+    def to(self, device: torch.device | str) -> "Trajectories":
+        return Trajectories(self.parameters, self.loc.to(device), self.vel.to(device), self.charges.to(device))
+
     def samples(self) -> Samples:
         """Inputs and targets of the task, see ``make_samples``."""
         return make_samples(self.loc, self.vel, self.charges)
