@@ -111,7 +111,7 @@ def _evaluate(options: argparse.Namespace) -> int:
     trajectories = load_trajectories(split_path(options.data, options.split)).to(options.device)
     reports = []
     for path in options.runs:
-        reports.append(evaluate_run(path, trajectories, roll=options.rollout))
+        reports.append(evaluate_run(path, trajectories, options.split, roll=options.rollout))
         if options.out:
             write_json(options.out / f"{reports[-1]['name']}.json", reports[-1])
     print(text_table(reports))

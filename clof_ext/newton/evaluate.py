@@ -73,7 +73,7 @@ def summarise(errors: Tensor) -> Errors:
 
 @torch.no_grad()
 def prediction_errors(network: nn.Module, samples: Samples) -> Errors:
-    """Errors of the positions at the target frame."""
+    """Errors of the positions at the target frame, over S systems; see ``predict_samples``."""
     return summarise(system_errors(network, samples))
 
 

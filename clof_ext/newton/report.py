@@ -24,17 +24,18 @@ METRICS = "metrics.json"
 COLUMNS = ("run", "network", "epoch", "valid", "error", "95 % interval", "median", "equivariance", "µs/system")
 
 
-def evaluate_run(path: Path, trajectories: Trajectories, *, roll: bool = False) -> dict:
+def evaluate_run(path: Path, trajectories: Trajectories, split: str, *, roll: bool = False) -> dict:
     """Everything that is measured of a trained network on a set.
 
     Args:
         path: a training's folder, or a file of a network.
         trajectories: the set, on the device to compute on.
+        split: the set's name.
         roll: add the errors of a rollout by frame.
 
     Returns:
-        A dict of plain values: name; recipe and data of the training; epoch, valid_loss; n_parameters; setting, split
-        parameters and errors of the set; equivariance_error; microseconds_per_system; rollout; from the folder
+        A dict of plain values: name; recipe and data of the training; epoch, valid_loss; n_parameters; split, set (its
+        parameters) and errors on it; equivariance_error; microseconds_per_system; rollout; from the folder
         training_seconds and history, rows of epoch, training and validation loss; environment.
     """
     network, trained = load_network(path)
@@ -49,6 +50,7 @@ def evaluate_run(path: Path, trajectories: Trajectories, *, roll: bool = False) 
         "epoch": trained.metrics["epoch"],
         "valid_loss": trained.metrics["valid_loss"],
         "n_parameters": sum(weight.numel() for weight in network.parameters()),
+        "split": split,
         "set": asdict(trajectories.parameters),
         "errors": asdict(prediction_errors(network, samples)),
         "equivariance_error": equivariance_error(network, samples),
