@@ -9,7 +9,6 @@ from pathlib import Path
 import torch
 
 from clof_ext import newton
-from clof_ext.training import load_model
 
 folder = Path("runs/example")
 splits = {"train": newton.Parameters("es5", 0, 1000), "valid": newton.Parameters("es5", 1000, 500)}
@@ -29,4 +28,3 @@ edge_index = newton.fully_connected(n_particles=5, n_systems=1)
 batch = newton.make_batch(samples, slice(0, 1), edge_index)
 with torch.no_grad():
     print(newton.predict(network, batch))
-print("weights:", sorted(load_model(folder / "clofnet" / "best.safetensors").weights)[:3], "...")

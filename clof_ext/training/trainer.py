@@ -12,9 +12,10 @@ import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler, ReduceLROnPlateau
-from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
+from torch.optim.swa_utils import AveragedModel
 from tqdm import tqdm
 
+from .average import moving_average
 from .checkpoint import save_model
 from .distributed import Processes
 from .errors import FileError, TrainingError
@@ -66,7 +67,7 @@ class Trainer:
         epochs: number of epochs.
         validate_every: epochs between validations; the last epoch is always validated.
         seed: of the order of the samples and of all noise.
-        average_decay: validate and keep an exponential moving average of the weights with this decay, if not None.
+        average_decay: validate and keep a moving average of the weights, see ``moving_average``, if not None.
         clip_norm: largest norm of the gradient, if not None.
         bfloat16: compute under autocast in bfloat16.
         history: a dict for each epoch: epoch, train_loss, valid_loss (or None), learning_rate, seconds.
@@ -90,7 +91,7 @@ class Trainer:
     def __post_init__(self) -> None:
         self._average = None
         if self.average_decay is not None:
-            self._average = AveragedModel(self.model, multi_avg_fn=get_ema_multi_avg_fn(self.average_decay))
+            self._average = AveragedModel(self.model, multi_avg_fn=moving_average(self.average_decay))
         self._wrapped = self.processes.wrap(self.model)
 
     def fit(self) -> list[dict]:

@@ -7,6 +7,7 @@ import torch
 from torch import nn
 
 from clof_ext.training import FileError, Processes, Trainer, TrainingError, load, load_model
+from clof_ext.training.average import moving_average
 
 ALONE = Processes(0, 1, torch.device("cpu"))
 
@@ -109,6 +110,15 @@ def test_the_average_is_what_is_validated_and_kept(tmp_path):
     for name, value in trainer.model.state_dict().items():
         assert torch.equal(best[name], state["average"][f"module.{name}"])
         assert not torch.equal(best[name], value)
+
+
+def test_the_average_forgets_the_first_weights_and_then_decays():
+    update = moving_average(0.9)
+    averaged = [torch.zeros(2)]
+    update(averaged, [torch.ones(2)], torch.tensor(1))
+    torch.testing.assert_close(averaged[0], torch.full((2,), 1 - 2 / 11))
+    update(averaged, [torch.zeros(2)], torch.tensor(10_000))
+    torch.testing.assert_close(averaged[0], torch.full((2,), 0.9 * (1 - 2 / 11)))
 
 
 def test_clipping_bounds_a_step(tmp_path):
