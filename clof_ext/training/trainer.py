@@ -138,17 +138,16 @@ class Trainer:
         torch.manual_seed(mixed_seed(self.seed, epoch, self.processes.rank))
         self.model.train()
         # Added up on the device: reading each loss would stop a GPU.
-        total = torch.zeros(2, dtype=torch.float64, device=self.processes.device)
+        total, count = torch.zeros((), dtype=torch.float64, device=self.processes.device), 0
         for batch in self.task.batches(generator):
             loss, size = self._step(batch)
-            total += torch.stack((loss.double() * size, loss.new_tensor(size, dtype=torch.float64)))
+            total += loss * size
+            count += size * self.processes.count
             bar.update(size * self.processes.count)
-        loss_sum, count = self.processes.total(total).tolist()
-        if not math.isfinite(loss_sum):
-            raise TrainingError(
-                f"the loss of epoch {epoch} is {loss_sum}; {self.folder / LAST} is of the epoch before."
-            )
-        return loss_sum / count
+        mean = self.processes.total(total).item() / count
+        if not math.isfinite(mean):
+            raise TrainingError(f"the loss of epoch {epoch} is {mean}; {self.folder / LAST} is of the epoch before.")
+        return mean
 
     def _step(self, batch: Any) -> tuple[Tensor, int]:
         self.optimizer.zero_grad()
