@@ -75,7 +75,7 @@ def ablation_table(reports: list[dict]) -> str:
     for report in sorted(reports, key=lambda report: report["errors"]["mean"]):
         name, network, recipe, _ = _key(report)
         errors = report["errors"]
-        epochs = f"{report['recipe']['epochs']} ({report['epoch']})"
+        epochs = f"{_epochs(report)} ({report['epoch']})"
         figures = (f"{errors['mean']:.5f}", _interval(errors), f"{errors['median']:.5f}", _minutes([report]))
         rows.append((name, network, recipe, epochs, *figures))
     return _markdown(ABLATION_COLUMNS, rows)
@@ -93,13 +93,14 @@ def differences(recipe: dict) -> str:
 
 
 def _test_row(key: tuple[str, str, str, int], group: list[dict]) -> tuple[str, ...]:
-    name, network, recipe, epochs = key
+    name, network, recipe, _ = key
     means = [report["errors"]["mean"] for report in group]
+    epochs_text = ", ".join(sorted({_epochs(report) for report in group}))
     best = "/".join(str(report["epoch"]) for report in group)
     intervals = ", ".join(_interval(report["errors"]) for report in group)
-    paper = PAPER.get((name, network)) if epochs == setting(name).epochs else None
+    paper = PAPER.get((name, network)) if epochs_text == str(setting(name).epochs) else None
     return (
-        *(name, network, recipe, f"{epochs} ({best})", str(len(group))),
+        *(name, network, recipe, f"{epochs_text} ({best})", str(len(group))),
         _spread([report["valid_loss"] for report in group]),
         _spread(means),
         intervals,
@@ -107,6 +108,12 @@ def _test_row(key: tuple[str, str, str, int], group: list[dict]) -> tuple[str, .
         "" if paper is None else f"{paper:.4f}",
         _minutes(group),
     )
+
+
+def _epochs(report: dict) -> str:
+    """Number of epochs, and before it the number of those that were trained where it is smaller."""
+    trained, planned = report["history"][-1][0], report["recipe"]["epochs"]
+    return str(planned) if trained == planned else f"{trained} of {planned}"
 
 
 def _spread(values: list[float]) -> str:

@@ -11,11 +11,13 @@ from clof_ext.newton.table import ablation_table, differences, page_with_tables,
 ROOT = Path(clof_ext.__file__).parent.parent
 
 
-def report(seed, mean, split="test", **recipe):
+def report(seed, mean, split="test", trained=None, **recipe):
+    recipe = {**PUBLISHED.describe(), "seed": seed, **recipe}
     return {
         "split": split,
         "set": {"setting": "es5"},
-        "recipe": {**PUBLISHED.describe(), "seed": seed, **recipe},
+        "recipe": recipe,
+        "history": [[trained or recipe["epochs"], 0.001, 0.006]],
         "epoch": 250 + seed,
         "valid_loss": mean / 2,
         "errors": {"mean": mean, "low": mean - 0.001, "high": mean + 0.001, "median": 0.0002},
@@ -38,6 +40,11 @@ def test_seeds_stand_together():
 
 def test_a_figure_of_the_paper_stands_beside_its_number_of_epochs_only():
     assert cells(results_table([report(0, 0.006, epochs=20)]))[2][-2] == ""
+
+
+def test_an_unfinished_training_says_so():
+    row = cells(results_table([report(0, 0.006, trained=260)]))[2]
+    assert row[3] == "260 of 400 (250)" and row[-2] == ""
 
 
 def test_ablations_stand_best_first():

@@ -72,6 +72,16 @@ def test_options_change_the_training(data, tmp_path, options):
     assert history(tmp_path / "plain") != history(tmp_path / "other")
 
 
+def test_compile_asks_torch_to_compile(data, tmp_path, monkeypatch):
+    """What compiling changes, tests/ops/test_integration.py compares; here it would take minutes."""
+    compiled = []
+    monkeypatch.setattr(torch.nn.Module, "compile", lambda module: compiled.append(type(module).__name__))
+    train(data, tmp_path / "plain", "--epochs", "1")
+    assert compiled == []
+    train(data, tmp_path / "compiled", "--epochs", "1", "--compile")
+    assert compiled == ["ClofNet"]
+
+
 def test_a_mirrored_system_has_a_mirrored_target(data):
     samples = load_trajectories(data / "train.safetensors").samples()
     mirrored = samples.scaled(-torch.ones(40, 1, 1))
