@@ -3,17 +3,15 @@
 import json
 from dataclasses import asdict
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
 
-from ..training import extra, figure, replace_file
+from ..training import figure, replace_file
 from .evaluate import Evaluation, Result
 from .molecule import Molecule
 from .rmsd import aligned_heavy
-
-with extra("train"):
-    from matplotlib.axes import Axes
 
 # Column of the table: name of the number, its heading, its factor, decimals.
 COLUMNS = (
@@ -112,7 +110,7 @@ def plot_overlay(evaluation: Evaluation, path: Path) -> None:
         panels[0].legend(loc="lower left")
 
 
-def _draw_pair(axes: "Axes", molecule: Molecule, result: Result, method: str) -> None:
+def _draw_pair(axes: Any, molecule: Molecule, result: Result, method: str) -> None:
     pair, rmsd, bonds = aligned_heavy(molecule, *torch.from_numpy(result.pair))
     centred = pair - pair[0].mean(0)
     # The plane in which the reference is widest.
