@@ -9,6 +9,8 @@ from typing import TypeVar
 
 import torch
 
+from ..training import OptionError
+
 Item = TypeVar("Item")
 Result = TypeVar("Result")
 
@@ -27,10 +29,10 @@ def ordered_map(
         processes: 1 works in this process.
 
     Raises:
-        ValueError: ``processes`` < 1.
+        OptionError: ``processes`` < 1.
     """
     if processes < 1:
-        raise ValueError(f"processes must be at least 1; got {processes}.")
+        raise OptionError(f"processes must be at least 1; got {processes}.")
     if processes == 1:
         yield from ((item, function(item)) for item in items)
         return

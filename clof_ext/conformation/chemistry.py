@@ -8,16 +8,16 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ..training import extra
+from .. import _check
+from ..training import ExplainedError, extra
 from .graph import both_directions
 from .molecule import Molecule
 
 with extra("conformers"):
     from rdkit import Chem, rdBase
-    from rdkit.Geometry import Point3D
 
 
-class ChemistryError(ValueError):
+class ChemistryError(ExplainedError, ValueError):
     """A molecule that cannot be read or made; the sentence names it."""
 
 
@@ -55,7 +55,7 @@ def from_rdkit(mol: Chem.Mol, name: str = "") -> Molecule:
     order = list(mol.GetPropsAsDict(includePrivate=True, includeComputed=True)["_smilesAtomOutputOrder"])
     mol = Chem.RenumberAtoms(mol, order)
     again = _parse_whole(smiles)
-    if again is None or not np.array_equal(_bonds(again)[0], _bonds(mol)[0]) or _numbers(again) != _numbers(mol):
+    if again is None or graph_of(again)[:2] != graph_of(mol)[:2]:
         raise ChemistryError(f"{short}: its SMILES {smiles!r} does not describe the bonds that it has.")
     edge_index, edge_type = both_directions(*_bonds(mol))
     bare = Molecule(
@@ -86,18 +86,53 @@ def to_rdkit(molecule: Molecule, positions: Tensor | None = None) -> Chem.Mol:
         raise ChemistryError(
             f"{molecule.name}: its SMILES {molecule.smiles!r} does not describe {molecule.num_atoms} atoms."
         )
-    for points in (molecule.positions if positions is None else positions).tolist():
-        conformer = Chem.Conformer(mol.GetNumAtoms())
-        for atom, point in enumerate(points):
-            conformer.SetAtomPosition(atom, Point3D(*point))
-        mol.AddConformer(conformer, assignId=True)
+    for position in molecule.positions if positions is None else positions:
+        mol.AddConformer(_conformer(position), assignId=True)
     return mol
+
+
+def set_positions(mol: Chem.Mol, position: Tensor) -> Chem.Mol:
+    """A copy of the molecule with one conformer, at (N, 3).
+
+    Raises:
+        ValueError: not as many positions as atoms.
+    """
+    _check.shape(position, (mol.GetNumAtoms(), 3), "position")
+    copy = Chem.Mol(mol)
+    copy.RemoveAllConformers()
+    copy.AddConformer(_conformer(position))
+    return copy
 
 
 def conformer_positions(mol: Chem.Mol) -> Tensor:
     """Positions of all conformers of an RDKit molecule: (C, N, 3) float64."""
     points = [conformer.GetPositions() for conformer in mol.GetConformers()]
     return torch.from_numpy(np.array(points, dtype=np.float64).reshape(len(points), mol.GetNumAtoms(), 3))
+
+
+def graph_of(mol: Chem.Mol) -> tuple:
+    """Atoms and bonds in their order: equal for molecules that number the same graph alike."""
+    bonds, types = _bonds(mol)
+    return tuple(_numbers(mol)), bonds.tobytes(), types.tobytes()
+
+
+def close_pairs(atomic_numbers: Tensor, position: Tensor, factor: float) -> Tensor:
+    """(2, P) atoms i < j, sorted, whose distance is at most ``factor`` times the sum of their covalent radii."""
+    close = (relative_distances(atomic_numbers, position) <= factor).triu(1)
+    return close.nonzero().T
+
+
+def relative_distances(atomic_numbers: Tensor, position: Tensor) -> Tensor:
+    """(N, N) distances in units of the sum of the two atoms' covalent radii."""
+    table = Chem.GetPeriodicTable()
+    radii = torch.tensor([table.GetRcovalent(number) for number in atomic_numbers.tolist()], dtype=torch.float64)
+    return torch.cdist(position.double(), position.double()) / (radii[:, None] + radii)
+
+
+def _conformer(position: Tensor) -> Chem.Conformer:
+    conformer = Chem.Conformer(len(position))
+    conformer.SetPositions(position.double().numpy())
+    return conformer
 
 
 def _parse_whole(smiles: str) -> Chem.Mol | None:

@@ -3,6 +3,7 @@
 import numpy as np
 import torch
 
+from ..training import OptionError
 from .molecule import Molecule
 from .store import Store
 
@@ -35,9 +36,9 @@ def split(num_molecules: int, held_out: int, seed: int = 0) -> tuple[np.ndarray,
     """Numbers of the molecules to train on and of those held out, each sorted; the same for the same seed.
 
     Raises:
-        ValueError: fewer than one molecule would be left on either side.
+        OptionError: fewer than one molecule would be left on either side.
     """
     if not 0 < held_out < num_molecules:
-        raise ValueError(f"held_out must be from 1 to {num_molecules - 1}; got {held_out}.")
+        raise OptionError(f"held_out must be from 1 to {num_molecules - 1}; got {held_out}.")
     order = np.random.default_rng(seed).permutation(num_molecules)
     return np.sort(order[held_out:]), np.sort(order[:held_out])

@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor
 
-from ..training import extra
+from ..training import OptionError, extra
 from .chemistry import ChemistryError, conformer_positions, to_rdkit
 from .molecule import Molecule
 
@@ -25,13 +25,13 @@ def embed(molecule: Molecule, count: int, seed: int) -> Chem.Mol:
         seed: of RDKit's generator, at least 0; the same seed gives the same conformers.
 
     Raises:
-        ValueError: ``count`` < 1 or ``seed`` < 0.
+        OptionError: ``count`` < 1 or ``seed`` < 0.
         ChemistryError: RDKit finds no embedding.
     """
     if count < 1:
-        raise ValueError(f"count must be at least 1; got {count}.")
+        raise OptionError(f"count must be at least 1; got {count}.")
     if seed < 0:
-        raise ValueError(f"seed must be at least 0; got {seed}.")
+        raise OptionError(f"seed must be at least 0; got {seed}.")
     mol = to_rdkit(molecule, molecule.positions[:0])
     with rdBase.BlockLogs():
         _embed(mol, 1, seed, molecule.name)

@@ -1,17 +1,17 @@
 """A set like GEOM's from a list of SMILES: ETKDG embeddings, relaxed by GFN2-xTB, without duplicates, weighted."""
 
-from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Iterable, Sequence
+from dataclasses import asdict, dataclass, replace
+from functools import partial
 from importlib.resources import files
 from pathlib import Path
 
 import torch
 from torch import Tensor
-from tqdm import tqdm
 
 from ..training import extra
 from . import xtb
-from ._parallel import ordered_map
+from .building import build_store
 from .chemistry import ChemistryError, from_rdkit, read_smiles
 from .embed import embed, relax_in_force_field
 from .molecule import Molecule
@@ -46,10 +46,16 @@ class Recipe:
 
 @dataclass(frozen=True)
 class Entry:
-    """A line of a list of SMILES: the SMILES, and the name of its molecule (the SMILES again if the line has none)."""
+    """A line of a list of SMILES.
+
+    Attributes:
+        smiles, name: of its molecule; the name is the SMILES again if the line has none.
+        fault: why it is not to be made, or empty.
+    """
 
     smiles: str
     name: str
+    fault: str = ""
 
 
 def shipped_lists() -> dict[str, Path]:
@@ -122,57 +128,37 @@ def make_set(entries: Sequence[Entry], path: str | Path, recipe: Recipe, process
         processes: how many work at once, each on a molecule.
 
     Returns:
-        the writer, closed, with the numbers of molecules and the skipped entries.
+        the writer, closed, with the numbers of molecules and conformers and the skipped entries.
 
     Raises:
         StoreError: an unfinished store at the path was made with another recipe.
     """
     settings = {"source": "made from SMILES", "method": xtb.METHOD, "recipe": asdict(recipe)}
-    with StoreWriter(path, settings) as writer, tqdm(total=len(entries), unit="molecule") as progress:
-        work = ((entry, recipe) for entry in _not_done(entries, writer, progress))
-        for (entry, _), made in ordered_map(_attempt, work, processes):
-            if isinstance(made, Molecule):
-                writer.add(made)
-            else:
-                report(writer, entry.name, made, progress)
-            progress.update()
-    return writer
+    return build_store(path, settings, mark_repeats(entries), partial(_make_entry, recipe), processes=processes)
 
 
-def report(writer: StoreWriter, name: str, reason: str, progress: tqdm) -> None:
-    """Skip an entry, and say so above the progress bar."""
-    writer.skip(name, reason)
-    progress.write(f"skipped {name}: {reason}")
-
-
-def _attempt(work: tuple[Entry, Recipe]) -> Molecule | str:
-    """The molecule, or the sentence that says why there is none."""
-    try:
-        return make_conformers(*work)
-    except ChemistryError as error:
-        return str(error)
-
-
-def _not_done(entries: Iterable[Entry], writer: StoreWriter, progress: tqdm) -> Iterator[Entry]:
-    """The entries that the store lacks; those whose molecule or name was listed before are skipped."""
+def mark_repeats(entries: Iterable[Entry]) -> list[Entry]:
+    """The entries, with a fault where the molecule or the name was listed before."""
     molecules: dict[str, str] = {}
     names: set[str] = set()
-    for entry in entries:
-        before = molecules.setdefault(_canonical(entry.smiles), entry.name)
-        if before != entry.name:
-            label, reason = entry.name, f"it is the same molecule as {before}, listed before."
-        elif entry.name in names:
-            label, reason = f"{entry.name} ({entry.smiles})", "its name was listed before."
-        else:
-            label, reason = entry.name, ""
+    marked = []
+    for number, entry in enumerate(entries):
+        first = molecules.setdefault(_canonical(entry.smiles), entry.name)
+        if entry.name in names:
+            # A name of its own, since a store's entries have one each.
+            name = f"{entry.name} (entry {number})"
+            entry = replace(entry, name=name, fault=f"its name was listed before; its SMILES is {entry.smiles}.")
+        elif first != entry.name:
+            entry = replace(entry, fault=f"it is the same molecule as {first}, listed before.")
         names.add(entry.name)
-        if label in writer.done:
-            progress.update()
-        elif reason:
-            report(writer, label, reason, progress)
-            progress.update()
-        else:
-            yield entry
+        marked.append(entry)
+    return marked
+
+
+def _make_entry(recipe: Recipe, entry: Entry) -> Molecule:
+    if entry.fault:
+        raise ChemistryError(entry.fault)
+    return make_conformers(entry, recipe)
 
 
 def _canonical(smiles: str) -> str:

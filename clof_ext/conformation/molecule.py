@@ -42,6 +42,11 @@ class Molecule:
     def num_conformers(self) -> int:
         return len(self.positions)
 
+    def same_graph(self, other: "Molecule") -> bool:
+        """Whether both have the same atoms and bonds in the same order."""
+        names = ("atomic_numbers", "edge_index", "edge_type")
+        return all(torch.equal(getattr(self, name), getattr(other, name)) for name in names)
+
     def with_conformers(
         self, positions: Tensor, energies: Tensor | None = None, weights: Tensor | None = None
     ) -> "Molecule":

@@ -1,12 +1,9 @@
 """Distances between conformers: RDKit's best RMSD, without hydrogens."""
 
-from collections.abc import Iterable, Iterator
-
 import numpy as np
 from torch import Tensor
 
 from ..training import extra
-from ._parallel import ordered_map
 from .chemistry import to_rdkit
 from .molecule import Molecule
 
@@ -21,7 +18,10 @@ def heavy(molecule: Molecule, positions: Tensor) -> Chem.Mol:
 
 
 def best_rmsd(one: Chem.Mol, number: int, other: Chem.Mol, other_number: int) -> float:
-    """Smallest RMSD in angstrom of two conformers over rotations, translations and symmetries of the molecule."""
+    """Smallest RMSD in angstrom of two conformers over rotations, translations and symmetries of the molecule.
+
+    The first is laid on the second in place.
+    """
     return float(rdMolAlign.GetBestRMS(one, other, number, other_number))
 
 
@@ -35,10 +35,13 @@ def rmsd_matrix(molecule: Molecule, references: Tensor, generated: Tensor) -> np
     return np.array(rows).reshape(len(references), len(generated))
 
 
-def rmsd_matrices(pairs: Iterable[tuple[Molecule, Tensor, Tensor]], processes: int = 1) -> Iterator[np.ndarray]:
-    """``rmsd_matrix`` of each (molecule, references, generated), in their order, in several processes."""
-    return (matrix for _, matrix in ordered_map(_rmsd_matrix, pairs, processes))
+def aligned_heavy(molecule: Molecule, reference: Tensor, other: Tensor) -> tuple[np.ndarray, float, list[list[int]]]:
+    """A conformer laid on a reference, both (N, 3), without hydrogens.
 
-
-def _rmsd_matrix(pair: tuple[Molecule, Tensor, Tensor]) -> np.ndarray:
-    return rmsd_matrix(*pair)
+    Returns:
+        (2, H, 3) positions of the heavy atoms of both, their RMSD in angstrom, and the pairs of bonded atoms.
+    """
+    fixed, moved = heavy(molecule, reference[None]), heavy(molecule, other[None])
+    rmsd = best_rmsd(moved, 0, fixed, 0)
+    bonds = [[bond.GetBeginAtomIdx(), bond.GetEndAtomIdx()] for bond in fixed.GetBonds()]
+    return np.stack([mol.GetConformer().GetPositions() for mol in (fixed, moved)]), rmsd, bonds

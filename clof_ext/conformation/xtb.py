@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from ..training import extra
-from .chemistry import ChemistryError, to_rdkit
+from .chemistry import ChemistryError, relative_distances, to_rdkit
 from .molecule import Molecule
 
 with extra("conformers"):
@@ -77,9 +77,7 @@ def charge(molecule: Molecule) -> int:
 
 def keeps_bonds(molecule: Molecule, position: Tensor) -> bool:
     """Whether the atoms that are close to each other are those that are bonded."""
-    table = Chem.GetPeriodicTable()
-    radii = torch.tensor([table.GetRcovalent(int(number)) for number in molecule.atomic_numbers], dtype=torch.float64)
-    ratio = torch.cdist(position.double(), position.double()) / (radii[:, None] + radii)
+    ratio = relative_distances(molecule.atomic_numbers, position)
     bonded = torch.eye(molecule.num_atoms, dtype=torch.bool)
     bonded[molecule.edge_index[0], molecule.edge_index[1]] = True
     return bool((ratio[bonded] <= LONGEST_BOND).all() and (ratio[~bonded] >= SHORTEST_CONTACT).all())

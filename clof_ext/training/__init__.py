@@ -2,19 +2,24 @@
 
 from .checkpoint import TrainedModel, load_model, save_model
 from .distributed import Processes, processes
-from .extras import MissingPackageError, extra
-from .files import FileError, load, replace_file, save
+from .errors import ExplainedError, FileError, MissingPackageError, OptionError, TrainingError
+from .extras import extra
+from .files import load, replace_file, save
+from .metrics import best_epoch
 from .plot import figure
-from .trainer import Task, Trainer, TrainingError
+from .trainer import Task, Trainer
 
 __all__ = [
+    "ExplainedError",
     "FileError",
     "MissingPackageError",
+    "OptionError",
     "Processes",
     "Task",
     "TrainedModel",
     "Trainer",
     "TrainingError",
+    "best_epoch",
     "extra",
     "figure",
     "load",

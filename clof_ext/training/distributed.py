@@ -10,6 +10,8 @@ import torch.distributed as dist
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
+from .errors import OptionError
+
 
 @dataclass(frozen=True)
 class Processes:
@@ -33,10 +35,10 @@ class Processes:
         """This process's part of (B, ...) items: equal parts, so that the mean of their means is the mean of all.
 
         Raises:
-            ValueError: the number of processes does not divide B.
+            OptionError: the number of processes does not divide B.
         """
         if len(items) % self.count:
-            raise ValueError(f"the number of processes must divide the batch of {len(items)}; got {self.count}.")
+            raise OptionError(f"the number of processes must divide the batch of {len(items)}; got {self.count}.")
         return items.tensor_split(self.count)[self.rank]
 
     def total(self, values: Tensor) -> Tensor:

@@ -3,9 +3,7 @@
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-
-class MissingPackageError(ImportError):
-    """An optional package is not installed."""
+from .errors import MissingPackageError
 
 
 @contextmanager

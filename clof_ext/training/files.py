@@ -13,14 +13,11 @@ from pathlib import Path
 from torch import Tensor
 
 from . import tree
+from .errors import FileError
 from .extras import extra
 
 PROGRAM = "clof_ext"
 VERSION = "1"
-
-
-class FileError(ValueError):
-    """A file is missing, damaged, or not of the expected kind."""
 
 
 def replace_file(path: Path, write: Callable[[Path], object]) -> None:
@@ -50,10 +47,11 @@ def save(path: Path, value: tree.Tree, kind: str, *, compress: bool = False) -> 
         MissingPackageError: safetensors is not installed.
     """
     with extra("train"):
-        from safetensors.torch import save_file
+        from safetensors.torch import save as to_bytes
     text, tensors = tree.pack(value, compress=compress)
     metadata = {"program": PROGRAM, "version": VERSION, "kind": kind, "tree": text, "sha256": _digest(text, tensors)}
-    replace_file(path, lambda beside: save_file(tensors, beside, metadata))
+    content = to_bytes(tensors, metadata)
+    replace_file(path, lambda beside: beside.write_bytes(content))
 
 
 def load(path: Path, kind: str) -> tree.Tree:

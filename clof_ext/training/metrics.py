@@ -36,11 +36,8 @@ def plot_losses(path: Path, history: list[dict]) -> None:
     with figure(path) as (axes,):
         for rows, loss, label in ((history, "train_loss", "training"), (validated, "valid_loss", "validation")):
             axes.semilogy([row["epoch"] for row in rows], [row[loss] for row in rows], label=label)
-        where = best["epoch"], best["valid_loss"]
-        axes.plot(*where, "o", color="black", fillstyle="none", markersize=9)
-        axes.annotate(
-            f"{where[1]:.3g} in epoch {where[0]}", where, xytext=(0, 16), textcoords="offset points", ha="center"
-        )
+        axes.plot(best["epoch"], best["valid_loss"], "o", color="black", fillstyle="none", markersize=9)
+        axes.set_title(f"lowest validation loss: {best['valid_loss']:.3g} in epoch {best['epoch']}")
         axes.set(xlabel="epoch", ylabel="loss")
         axes.legend()
         axes.grid(alpha=0.3)

@@ -12,20 +12,18 @@ import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler, ReduceLROnPlateau
-from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
+from torch.optim.swa_utils import AveragedModel
 from tqdm import tqdm
 
+from .average import moving_average
 from .checkpoint import save_model
 from .distributed import Processes
-from .files import FileError, load, save
+from .errors import FileError, TrainingError
+from .files import load, save
 from .metrics import best_epoch, plot_losses, write_metrics
 
 STATE = "state of a training"
 LAST, BEST = "last.safetensors", "best.safetensors"
-
-
-class TrainingError(RuntimeError):
-    """The training cannot go on."""
 
 
 class Task(Protocol):
@@ -69,7 +67,7 @@ class Trainer:
         epochs: number of epochs.
         validate_every: epochs between validations; the last epoch is always validated.
         seed: of the order of the samples and of all noise.
-        average_decay: validate and keep an exponential moving average of the weights with this decay, if not None.
+        average_decay: validate and keep a moving average of the weights, see ``moving_average``, if not None.
         clip_norm: largest norm of the gradient, if not None.
         bfloat16: compute under autocast in bfloat16.
         history: a dict for each epoch: epoch, train_loss, valid_loss (or None), learning_rate, seconds.
@@ -93,7 +91,7 @@ class Trainer:
     def __post_init__(self) -> None:
         self._average = None
         if self.average_decay is not None:
-            self._average = AveragedModel(self.model, multi_avg_fn=get_ema_multi_avg_fn(self.average_decay))
+            self._average = AveragedModel(self.model, multi_avg_fn=moving_average(self.average_decay))
         self._wrapped = self.processes.wrap(self.model)
 
     def fit(self) -> list[dict]:
@@ -140,17 +138,16 @@ class Trainer:
         torch.manual_seed(mixed_seed(self.seed, epoch, self.processes.rank))
         self.model.train()
         # Added up on the device: reading each loss would stop a GPU.
-        total = torch.zeros(2, dtype=torch.float64, device=self.processes.device)
+        total, count = torch.zeros((), dtype=torch.float64, device=self.processes.device), 0
         for batch in self.task.batches(generator):
             loss, size = self._step(batch)
-            total += torch.stack((loss.double() * size, loss.new_tensor(size, dtype=torch.float64)))
+            total += loss * size
+            count += size * self.processes.count
             bar.update(size * self.processes.count)
-        loss_sum, count = self.processes.total(total).tolist()
-        if not math.isfinite(loss_sum):
-            raise TrainingError(
-                f"the loss of epoch {epoch} is {loss_sum}; {self.folder / LAST} is of the epoch before."
-            )
-        return loss_sum / count
+        mean = self.processes.total(total).item() / count
+        if not math.isfinite(mean):
+            raise TrainingError(f"the loss of epoch {epoch} is {mean}; {self.folder / LAST} is of the epoch before.")
+        return mean
 
     def _step(self, batch: Any) -> tuple[Tensor, int]:
         self.optimizer.zero_grad()

@@ -405,7 +405,7 @@ def test_report():
 
 
 def test_report_of_nothing():
-    assert "No layer of a published class (Clof_GCL, E_GCL, E_GCL_vel, EquivariantBlock) was found" in str(
+    assert "No layer of a published class (Clof_GCL, E_GCL, E_GCL_vel, EquivariantBlock, EGNNConv) was found" in str(
         clof_ext.replace_layers(nn.Linear(1, 1))
     )
 

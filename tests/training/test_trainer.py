@@ -1,18 +1,14 @@
 """The training loop: what it computes, what it keeps, and that stopping changes nothing."""
 
 import json
-import os
-import subprocess
-import sys
-from pathlib import Path
 
 import pytest
 import torch
 from torch import nn
 
 from clof_ext.training import FileError, Processes, Trainer, TrainingError, load, load_model
+from clof_ext.training.average import moving_average
 
-ROOT = Path(__file__).parents[2]
 ALONE = Processes(0, 1, torch.device("cpu"))
 
 
@@ -116,6 +112,15 @@ def test_the_average_is_what_is_validated_and_kept(tmp_path):
         assert not torch.equal(best[name], value)
 
 
+def test_the_average_forgets_the_first_weights_and_then_decays():
+    update = moving_average(0.9)
+    averaged = [torch.zeros(2)]
+    update(averaged, [torch.ones(2)], torch.tensor(1))
+    torch.testing.assert_close(averaged[0], torch.full((2,), 1 - 2 / 11))
+    update(averaged, [torch.zeros(2)], torch.tensor(10_000))
+    torch.testing.assert_close(averaged[0], torch.full((2,), 0.9 * (1 - 2 / 11)))
+
+
 def test_clipping_bounds_a_step(tmp_path):
     trainer = make_trainer(tmp_path, clip_norm=1e-3)
     trainer._step(trainer.task.x)
@@ -148,44 +153,6 @@ def test_a_loss_that_is_not_finite_stops_the_training(tmp_path):
 
 
 def test_a_batch_must_divide():
+    """What several processes compute, tests/newton/test_train.py compares."""
     with pytest.raises(ValueError, match="the number of processes must divide the batch of 5; got 2."):
         Processes(0, 2, torch.device("cpu")).share(torch.arange(5))
-
-
-class Line(NoisyLine):
-    """Without noise, which differs between processes."""
-
-    def loss(self, model, x):
-        return (model(x) - 3 * x).square().mean(), len(x)
-
-
-def train_line(folder, group):
-    trainer = make_trainer(folder, processes=group, task=Line(group), average_decay=0.9)
-    trainer.model[1].p = 0.0
-    return trainer.fit()
-
-
-SCRIPT = """
-import sys
-sys.path.insert(0, {root!r})
-from pathlib import Path
-from clof_ext.training import processes
-from tests.training.test_trainer import train_line
-
-with processes() as group:
-    train_line(Path({folder!r}), group)
-"""
-
-
-def test_two_processes_compute_what_one_does(tmp_path):
-    """On the same batches, up to rounding."""
-    script = tmp_path / "train.py"
-    script.write_text(SCRIPT.format(root=str(ROOT), folder=str(tmp_path / "two")))
-    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2", script]
-    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
-    run = subprocess.run(command, capture_output=True, text=True, timeout=120, env=environment)
-    assert run.returncode == 0, run.stderr
-    two = json.loads((tmp_path / "two" / "metrics.json").read_text())
-    for a, b in zip(train_line(tmp_path / "one", ALONE), two, strict=True):
-        assert a["train_loss"] == pytest.approx(b["train_loss"], rel=1e-5)
-        assert a["valid_loss"] is b["valid_loss"] is None or a["valid_loss"] == pytest.approx(b["valid_loss"], rel=1e-5)

@@ -4,11 +4,11 @@ A family is one file, with a line in ``FAMILIES``.
 """
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 from torch import nn
 
-from . import edm, egnn
+from . import dgl, edm, egnn
 from .fused import FusedForward
 from .recognition import UnrecognisedError
 from .trial import probe
@@ -24,19 +24,37 @@ class Family:
         classes: names of the classes whose forward is exchanged.
         make: the fused forward of a layer of such a class, or UnrecognisedError.
         marks: modules without which a class of such a name is something else.
-        parts: names of classes that are only replaced as parts of another -> why.
     """
 
     classes: tuple[str, ...]
     make: Callable[[nn.Module], FusedForward]
     marks: tuple[str, ...] = ()
-    parts: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Declined:
+    """Published layers that are always left.
+
+    Attributes:
+        classes: names of classes -> why.
+        marks: modules without which a class of such a name is something else.
+    """
+
+    classes: Mapping[str, str]
+    marks: tuple[str, ...] = ()
 
 
 FAMILIES = (
     Family(tuple(egnn.KINDS), egnn.fused_forward),
-    Family((edm.BLOCK,), edm.fused_forward, marks=("gcl_equiv",), parts=edm.PARTS),
+    Family((edm.BLOCK,), edm.fused_forward, marks=("gcl_equiv",)),
+    Family((dgl.CLASS,), dgl.fused_forward),
 )
+UNEQUAL_WIDTHS = "the Linears of its edge_mlp have unequal widths, which the fused edge block does not have"
+DECLINED = (
+    Declined(edm.PARTS),
+    Declined({"EGNN": UNEQUAL_WIDTHS, "EGNN_Sparse": UNEQUAL_WIDTHS}, marks=("edge_mlp", "coors_mlp")),
+)
+DERIVED = "its class {} is derived from a published one and may compute something else"
 CLASSES = tuple(name for family in FAMILIES for name in family.classes)
 
 
@@ -52,28 +70,26 @@ def fused_forward(layer: nn.Module) -> FusedForward:
         UnrecognisedError: anything about the layer is not as published.
     """
     family, name = _family(layer), type(layer).__name__
-    if name in family.parts:
-        raise UnrecognisedError(family.parts[name])
+    if isinstance(family, Declined):
+        raise UnrecognisedError(family.classes.get(name, DERIVED.format(name)))
     if name not in family.classes:
-        raise UnrecognisedError(f"its class {name} is derived from a published one and may compute something else")
+        raise UnrecognisedError(DERIVED.format(name))
     if "forward" in vars(layer):
         raise UnrecognisedError("its forward was exchanged by other code")
     try:
         forward = family.make(layer)
+        part = forward.hooked_part()
+        if part is not None:
+            raise UnrecognisedError(f"{part} has hooks, which the fused forward would not call")
+        probe(forward)
     except (AttributeError, KeyError, IndexError, TypeError, ValueError) as error:
         raise UnrecognisedError(f"it is not built as published: {error!r}") from error
-    part = forward.hooked_part()
-    if part is not None:
-        raise UnrecognisedError(f"{part} has hooks, which the fused forward would not call")
-    probe(forward)
     return forward
 
 
-def _family(layer: nn.Module) -> Family | None:
+def _family(layer: nn.Module) -> Family | Declined | None:
     names = {base.__name__ for base in type(layer).__mro__}
-    for family in FAMILIES:
-        if names & {*family.parts}:
-            return family
+    for family in (*FAMILIES, *DECLINED):
         if names & {*family.classes} and all(mark in layer._modules for mark in family.marks):
             return family
     return None

@@ -97,7 +97,7 @@ class FusedBlock(FusedForward):
         h, x, node_mask = values["h"], values["x"], values.get("node_mask")
         # Geometry is never computed in half precision.
         pos = x if x.dtype in _check.GEOMETRY_DTYPES else x.float()
-        edges = masked_edges(joined(values["edge_index"]), values.get("edge_mask"), len(x))
+        edges = masked_edges(joined(values["edge_index"]), values.get("edge_mask"), x.shape[0])
         inputs = self._inputs(pos, edges, values["edge_attr"], h.dtype)
         *layers, update = _layers(self.layer).values()
         for layer, activation in zip(layers, self.activations):
@@ -279,5 +279,6 @@ def _masked(values: Tensor, mask: Tensor | None) -> Tensor:
 def _means(pos: Tensor, graph: Tensor) -> Tensor:
     """(N, 3) for each node the mean position of its graph; there are at most as many graphs as nodes."""
     total = torch.zeros_like(pos).index_add(0, graph, pos)
-    count = pos.new_zeros(len(pos), 1).index_add(0, graph, pos.new_ones(len(pos), 1))
+    ones = torch.ones_like(pos[:, :1])
+    count = torch.zeros_like(ones).index_add(0, graph, ones)
     return (total / count.clamp(min=1))[graph]

@@ -17,8 +17,8 @@ class FusedForward(ABC):
     """Stands in the place of a layer's forward, with its arguments and its results.
 
     The layer keeps its parameters and modules; this reads them. It lets the layer's own forward run where that does
-    what the fused one cannot: for hooks on parts that would not be called, and for derivatives and batches that are
-    made by ``torch.func`` (``vmap``, ``jvp``, ``grad``) or by forward-mode differentiation.
+    what the fused one cannot: for hooks on parts that would not be called, for derivatives and batches that are made by
+    ``torch.func`` (``vmap``, ``jvp``, ``grad``) or by forward-mode differentiation, and for ``torch.jit.trace``.
     """
 
     layer: nn.Module
@@ -59,5 +59,5 @@ class FusedForward(ABC):
 
 
 def _is_transformed() -> bool:
-    """Whether torch.func transforms or forward-mode differentiation are at work."""
-    return torch._C._are_functorch_transforms_active() or forward_ad._current_level >= 0
+    """Whether torch.func transforms, forward-mode differentiation or torch.jit.trace are at work."""
+    return torch._C._are_functorch_transforms_active() or forward_ad._current_level >= 0 or torch.jit.is_tracing()
