@@ -310,7 +310,7 @@ def whole(model: nn.Module) -> list[nn.Module]:
 
 def layers(model: nn.Module) -> list[nn.Module]:
     """The replaced layers, then the model."""
-    return [*(layer for layer in model.modules() if "forward" in vars(layer)), model]
+    return [*(layer for layer in model.modules() if "forward" in vars(layer) and layer is not model), model]
 
 
 def parts(model: nn.Module) -> list[nn.Module]:
