@@ -131,6 +131,7 @@ def make_set(entries: Sequence[Entry], path: str | Path, recipe: Recipe, process
         the writer, closed, with the numbers of molecules and conformers and the skipped entries.
 
     Raises:
+        OptionError: a finished store is there already.
         StoreError: an unfinished store at the path was made with another recipe.
     """
     settings = {"source": "made from SMILES", "method": xtb.METHOD, "recipe": asdict(recipe)}
