@@ -23,6 +23,7 @@ ROOMS = ["cli", "conformation", "newton", "training", "replace", "models", "nn",
 OWNED = {
     "triton": "triton", "safetensors": "training", "matplotlib": "training", "rdkit": "conformation",
     "ase": "conformation", "tblite": "conformation", "posebusters": "conformation", "torch_geometric": "pyg",
+    "vesin": "neighbors",
 }  # fmt: skip
 TOP_LEVEL = {
     ".ci", ".clang-format", ".gitignore", "CHANGELOG.md", "CMakeLists.txt", "CONTRIBUTING.md", "LICENSE", "MANIFEST.in",

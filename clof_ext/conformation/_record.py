@@ -1,5 +1,9 @@
-"""One molecule as bytes: four sizes, then its arrays, widest numbers first, each bond once."""
+"""One molecule as bytes: its sizes, then its arrays, widest numbers first, each bond once.
 
+Molecules travel between processes in this form, too: a tensor would take a shared file for each of its arrays.
+"""
+
+import copyreg
 import struct
 
 import numpy as np
@@ -53,3 +57,6 @@ def unpack_molecule(payload: bytes | memoryview) -> Molecule:
         weights=torch.from_numpy(weights.astype(np.float64)),
         name=texts[smiles_length:].decode(),
     )
+
+
+copyreg.pickle(Molecule, lambda molecule: (unpack_molecule, (pack_molecule(molecule),)))
