@@ -309,8 +309,8 @@ def whole(model: nn.Module) -> list[nn.Module]:
 
 
 def layers(model: nn.Module) -> list[nn.Module]:
-    """The replaced layers, then the model."""
-    return [*(layer for layer in model.modules() if "forward" in vars(layer) and layer is not model), model]
+    """What was replaced, the parts of a whole before it, then the model."""
+    return [*reversed([layer for layer in model.modules() if "forward" in vars(layer)]), model]
 
 
 def parts(model: nn.Module) -> list[nn.Module]:

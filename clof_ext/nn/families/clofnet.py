@@ -62,7 +62,7 @@ class FusedNetwork(FusedForward):
         graphs = (x if dtype in _check.GEOMETRY_DTYPES else x.float()).reshape(-1, n_nodes, 3)
         center = graphs.mean(1, keepdim=True)
         x = (graphs - center).reshape(x.shape)
-        features = self._edge_features(as_plan(joined(edges), len(x), x.device), x, vel, edge_attr)
+        features = self._edge_features(as_plan(joined(edges), h.shape[0], x.device), x, vel, edge_attr)
         x = x.to(dtype)
         for layer in _layers(network):
             h, x, _ = layer(h, edges, x, vel, edge_attr=features, node_attr=node_attr)
