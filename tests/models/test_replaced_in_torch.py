@@ -18,8 +18,8 @@ from torch.optim.swa_utils import AveragedModel
 from torch.utils.checkpoint import checkpoint
 
 import clof_ext
+from benchmarks import diffusion as edm
 from benchmarks.published import ClofNet_vel
-from tests.lookalikes import edm
 
 H, N_NODES = 6, 4
 
