@@ -7,6 +7,13 @@ namespace clof {
 
 enum class Activation : int { silu, relu, leaky_relu, softplus, tanh, gelu };
 
+// torch.set_float32_matmul_precision: how float32 numbers may be multiplied.
+enum class MatmulPrecision : int { highest, high, medium };
+
+// What multiplies bfloat16 numbers, where something does so faster than float32: dot products of pairs, or the tile
+// registers of AMX, which tests also run in software.
+enum class BFloat16Unit : int { none, pairs, tiles, emulated_tiles };
+
 // The tensors of one Linear layer, dense, in the storage type of features; bias may be null.
 struct LinearArguments {
   const void* weight;  // (outputs, inputs)
@@ -32,6 +39,8 @@ struct FrameMessageArguments {
   Chunks chunks;
   Storage dtype;    // of positions and of everything computed
   Storage storage;  // of features and weights
+  MatmulPrecision precision;
+  BFloat16Unit unit;
   FrameMode mode;
   Activation activation;
   bool tanh, message_mean, vector_mean;

@@ -20,6 +20,7 @@ struct Kernels {
   FrameMessageMemory (*frame_message_memory)(const FrameMessageArguments&);
   void (*frame_message)(const FrameMessageArguments&, FrameMessageStage stage, const FrameMessageWork& work);
   void (*newton_simulate)(const NewtonArguments&, int64_t begin, int64_t end);
+  BFloat16Unit unit;  // for frame_message
 };
 
 // The build compiles csrc/cpu/kernels for each of these and defines CLOF_HAS_... for those that it did.
