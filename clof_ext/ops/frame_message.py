@@ -81,7 +81,7 @@ def frame_message(
         h, pos, edge_attr, edge_weight and all weights.
 
     Precision on CPUs: float32 numbers are multiplied as such. Under ``torch.set_float32_matmul_precision("high")``
-    processors with AMX split each into two of bfloat16 and make three products, with errors below 2e-5 of the largest
+    processors with AMX split each into two of bfloat16 and make three products, with errors near 1e-5 of the largest
     value; under ``"medium"`` numbers are rounded to bfloat16 where that is faster. Geometry, activations and sums stay
     in float32, and the backward pass takes the precision of the forward pass.
 

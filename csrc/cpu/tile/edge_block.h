@@ -310,6 +310,7 @@ template <class T> struct EdgeBlock {
   }
 
   void edge_mlp() {
+    const T* of_radial = shared.weights.radial;
     for (int k = 0; k < tile.rows; ++k) {
       T* row = tile.input + k * width.input;
       if (a.edge_features > 0) read_row(a.edge_attr, a.storage, tile.edge[k], a.edge_features, row);
@@ -318,7 +319,7 @@ template <class T> struct EdgeBlock {
       const T* of_sender = shared.node + tile.sender[k] * width.both + width.hidden;
       T* value = tile.values[0] + k * width.hidden;
       for_registers<T>(width.hidden, [&](int64_t c) {
-        store(value + c, load(of_receiver + c) + load(of_sender + c) + radial * load(shared.weights.radial + c));
+        store(value + c, load(of_receiver + c) + load(of_sender + c) + radial * load(of_radial + c));
       });
     }
     layer(tile.input, width.input, shared.weights.edge, tile.values[0], width.hidden, tile.values[0], tile.slopes[0]);
