@@ -113,7 +113,7 @@ def _evaluate(options: argparse.Namespace) -> int:
     for path in options.runs:
         reports.append(evaluate_run(path, trajectories, options.split, roll=options.rollout))
         if options.out:
-            write_json(options.out / f"{reports[-1]['name']}.json", reports[-1])
+            write_json(options.out / f"{reports[-1]['name']}-{options.split}.json", reports[-1])
     print(text_table(reports))
     if options.plot:
         _plot(options, trajectories, reports)
@@ -184,6 +184,7 @@ RECIPE_OPTIONS = {
     "frame": ({"choices": MODES}, "of ClofNet and EGNN, see clof_ext.ops.edge_frame"),
     "attention": (_SWITCH, "gated messages, in ClofNet and EGNN"),
     "tanh": (_SWITCH, "bounded coefficients, in ClofNet and EGNN"),
+    "moving_frame": (_SWITCH, "in the centre-of-mass frame: exact under boosts, momentum conserved; without fields"),
     "epochs": ({"type": _whole}, "number of epochs (default: the setting's published number)"),
     "batch_size": ({"type": _whole}, "systems in a batch, over all processes"),
     "learning_rate": ({"type": _positive}, "of AdamW"),

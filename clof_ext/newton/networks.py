@@ -6,6 +6,7 @@ from torch import nn
 
 from .. import _check
 from ..models import EGNN, GNN, ClofNet, LinearMotion, RadialField
+from .moving_frame import MovingFrame
 
 # |v|; the product of charges and the squared distance.
 NODE_DIM, EDGE_DIM = 1, 2
@@ -35,6 +36,7 @@ def make_network(
     frame: str = "soft",
     attention: bool = False,
     tanh: bool = False,
+    moving_frame: bool = False,
 ) -> nn.Module:
     """A network for the batches of ``make_batch``, with new weights.
 
@@ -43,6 +45,7 @@ def make_network(
             with Gaussian features of distances; ``"egnn"``, with velocities; ``"gnn"``; ``"radial-field"``;
             ``"linear"``.
         hidden_dim, n_layers: of all but ``"linear"``.
+        moving_frame: see ``MovingFrame``.
         frame, attention, tanh: of ClofNet and EGNN, see ``models``; the others ignore them.
 
     Raises:
@@ -50,4 +53,5 @@ def make_network(
     """
     _check.one_of(name, tuple(NETWORKS), "name")
     options = {"frame": frame, "attention": attention, "tanh": tanh} if name in ON_FRAMES else {}
-    return NETWORKS[name](hidden_dim, n_layers, **options)
+    network = NETWORKS[name](hidden_dim, n_layers, **options)
+    return MovingFrame(network) if moving_frame else network

@@ -1,5 +1,7 @@
 """The networks of the task, by name."""
 
+from dataclasses import replace
+
 import pytest
 import torch
 
@@ -57,6 +59,20 @@ def test_published_weights_load_and_predict_the_same(name, plain, batch):
     expected = original(h, pos.clone(), list(batch.edge_index), vel, edge_attr, **options)
     found = network(h, pos, batch.edge_index, edge_attr, vel, batch=batch.batch)
     torch.testing.assert_close(found, expected, rtol=0, atol=1e-6 if name == "clofnet-gaussian" else 1e-10)
+
+
+@pytest.mark.parametrize("name", ["clofnet", "egnn", "gnn"])
+def test_in_the_moving_frame_boosts_are_exact_and_momentum_is_kept(name, batch):
+    network = make_network(name, 8, 2, moving_frame=True)
+    boost = torch.randn(3, 3, generator=torch.Generator().manual_seed(0))[batch.batch]
+    boosted = replace(batch, vel=batch.vel + boost, h=(batch.vel + boost).norm(dim=1, keepdim=True))
+    predicted = predict(network, batch)
+    torch.testing.assert_close(predict(network, boosted), predicted + boost, atol=1e-5, rtol=1e-5)
+    center = (predicted - batch.pos - batch.vel).reshape(3, 4, 3).mean(1)
+    torch.testing.assert_close(center, torch.zeros(3, 3), atol=1e-5, rtol=0)
+    # Without it, a network answers a boost with something else.
+    plain = make_network(name, 8, 2)
+    assert (predict(plain, boosted) - predict(plain, batch) - boost).abs().max() > 0.01
 
 
 def test_a_wrong_name_gets_a_sentence():
