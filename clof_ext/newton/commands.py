@@ -184,6 +184,7 @@ RECIPE_OPTIONS = {
     "frame": ({"choices": MODES}, "of ClofNet and EGNN, see clof_ext.ops.edge_frame"),
     "attention": (_SWITCH, "gated messages, in ClofNet and EGNN"),
     "tanh": (_SWITCH, "bounded coefficients, in ClofNet and EGNN"),
+    "pair_features": (_SWITCH, "more edge features: energies, radial velocity, angular momentum of each pair"),
     "moving_frame": (_SWITCH, "in the centre-of-mass frame: exact under boosts, momentum conserved; without fields"),
     "epochs": ({"type": _whole}, "number of epochs (default: the setting's published number)"),
     "batch_size": ({"type": _whole}, "systems in a batch, over all processes"),

@@ -19,7 +19,7 @@ class Recipe:
     """A network and its training. The defaults are the published ones, but for ``epochs``, see ``Setting``.
 
     Attributes:
-        network, hidden_dim, n_layers, frame, attention, tanh, moving_frame: see ``make_network``.
+        network, hidden_dim, n_layers, frame, attention, tanh, pair_features, moving_frame: see ``make_network``.
         epochs, batch_size, learning_rate, weight_decay: of AdamW on the mean squared error.
         schedule: ``"step"``: learning rate x 0.9 every epochs / 8; ``"cosine"``: falling to 0.
         validate_every: epochs between validations.
@@ -36,6 +36,7 @@ class Recipe:
     frame: str = "soft"
     attention: bool = False
     tanh: bool = False
+    pair_features: bool = False
     moving_frame: bool = False
     epochs: int = 400
     batch_size: int = 128
@@ -53,7 +54,8 @@ class Recipe:
         _check.one_of(self.schedule, SCHEDULES, "schedule")
 
     def make_network(self) -> nn.Module:
-        options = {name: getattr(self, name) for name in ("frame", "attention", "tanh", "moving_frame")}
+        names = ("frame", "attention", "tanh", "pair_features", "moving_frame")
+        options = {name: getattr(self, name) for name in names}
         return make_network(self.network, self.hidden_dim, self.n_layers, **options)
 
     def make_optimizer(self, network: nn.Module) -> Optimizer:
