@@ -89,9 +89,9 @@ def _train(options: argparse.Namespace) -> int:
 
 
 def chosen_recipe(options: argparse.Namespace, law: Setting) -> Recipe:
-    """The named recipe with the setting's number of epochs and the options that were given."""
+    """The named recipe of a setting, with the options that were given."""
     given = {name: getattr(options, name) for name in RECIPE_OPTIONS if hasattr(options, name)}
-    return replace(RECIPES[options.recipe], **{"epochs": law.epochs, **given})
+    return replace(RECIPES[options.recipe](law), **given)
 
 
 def _add_evaluate(steps: argparse._SubParsersAction) -> None:

@@ -1,6 +1,6 @@
 """How a network is trained: every number of it."""
 
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 
 from torch import nn
 from torch.optim import AdamW, Optimizer
@@ -8,10 +8,13 @@ from torch.optim.lr_scheduler import CosineAnnealingLR, LRScheduler, StepLR
 
 from .. import _check
 from .networks import make_network
+from .settings import Setting
 
 SCHEDULES = ("step", "cosine")
 # The published schedule multiplies the learning rate by this, this many times in a training.
 STEP_FACTOR, STEPS = 0.9, 8
+# The best recipe needs this share of the published number of epochs; with more it overfits.
+BEST_SHARE = 5
 
 
 @dataclass(frozen=True)
@@ -72,7 +75,22 @@ class Recipe:
         return asdict(self)
 
 
-PUBLISHED = Recipe()
-# Found on es5, see docs/newton.md.
-BEST = replace(PUBLISHED, schedule="cosine", average_decay=0.999)
-RECIPES = {"published": PUBLISHED, "best": BEST}
+def published(law: Setting) -> Recipe:
+    """The published recipe of a setting."""
+    return Recipe(epochs=law.epochs)
+
+
+def best(law: Setting) -> Recipe:
+    """What was found to have the lowest error on es5, see docs/newton.md, with the symmetries that the setting has."""
+    return Recipe(
+        epochs=law.epochs // BEST_SHARE,
+        schedule="cosine",
+        average_decay=0.999,
+        clip_norm=1.0,
+        pair_features=True,
+        mirror=law.isolated,
+        moving_frame=law.isolated,
+    )
+
+
+RECIPES = {"published": published, "best": best}
