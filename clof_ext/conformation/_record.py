@@ -4,6 +4,7 @@ Molecules travel between processes in this form, too: a tensor would take a shar
 """
 
 import copyreg
+import math
 import struct
 
 import numpy as np
@@ -37,7 +38,7 @@ def unpack_molecule(payload: bytes | memoryview) -> Molecule:
 
     def array(dtype: str, *shape: int) -> np.ndarray:
         nonlocal at
-        values = np.frombuffer(payload, dtype, count=int(np.prod(shape)), offset=at).reshape(shape)
+        values = np.frombuffer(payload, dtype, count=math.prod(shape), offset=at).reshape(shape)
         at += values.nbytes
         return values
 
