@@ -30,7 +30,7 @@ def edge_attention(
     Args:
         query: (N, K, D).
         h: (N, H).
-        edge: (E, H).
+        edge: (E, H), here and below with rows for ghosts.
         in_weight, out_weight: (K, D, 2 H).
         near: the order of atoms and edges.
         keep: (E, K) factors of the weights, from dropout; or an empty tensor for none.
@@ -47,10 +47,12 @@ class _EdgeAttention(torch.autograd.Function):
         out, total = torch.zeros_like(query), query.new_zeros(query.shape[:2])
         weight = edge.new_empty(len(edge), query.shape[1])
         hidden = h.shape[1]
+        unseen = edge.new_zeros(len(edge), 1).masked_fill_(near.ghost[:, None], -math.inf)
         for group in near.groups:
             source, along = _ends(h, edge, near, group)
             probe = _probe(query, in_weight, group)
-            score = torch.bmm(source, probe[..., :hidden].mT).baddbmm_(along, probe[..., hidden:].mT)
+            score = torch.baddbmm(_matrix(unseen, group), source, probe[..., :hidden].mT)
+            score.baddbmm_(along, probe[..., hidden:].mT)
             _matrix(weight, group).copy_(score.softmax(1))
             kept = _kept(weight, keep, group).mT
             mean = torch.cat((kept @ source, kept @ along), 2)
