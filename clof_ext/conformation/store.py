@@ -36,7 +36,12 @@ class StoreError(FileError):
 
 @dataclass(frozen=True)
 class Skipped:
-    """An entry of the source that is not in the store, and why."""
+    """An entry of the source that is not in the store, and why.
+
+    Attributes:
+        name: of the entry.
+        reason: a sentence.
+    """
 
     name: str
     reason: str
