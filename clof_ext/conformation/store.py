@@ -36,7 +36,12 @@ class StoreError(FileError):
 
 @dataclass(frozen=True)
 class Skipped:
-    """An entry of the source that is not in the store, and why."""
+    """An entry of the source that is not in the store, and why.
+
+    Attributes:
+        name: of the entry.
+        reason: a sentence.
+    """
 
     name: str
     reason: str
@@ -97,6 +102,9 @@ class StoreWriter:
         self._file.close()
         if kind is None:
             os.replace(self._part, self.path)
+        elif not self.done:
+            # Nothing to go on with, and it would stand in the way of other settings.
+            self._part.unlink()
 
     def _append(self, kind: bytes, payload: bytes) -> None:
         # Flushed at once: a record that took minutes to make must survive the process.

@@ -85,6 +85,11 @@ def test_a_part_file_of_other_settings_is_refused(tmp_path):
         pass
 
 
+def test_a_writer_that_wrote_nothing_leaves_nothing(tmp_path):
+    StoreWriter(tmp_path / "set", SETTINGS).__enter__().__exit__(KeyboardInterrupt)
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_a_damaged_record_is_named_and_the_others_are_read(tmp_path):
     path = write(tmp_path / "set.clof")
     content = path.read_bytes()
