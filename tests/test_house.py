@@ -27,8 +27,8 @@ OWNED = {
 }  # fmt: skip
 TOP_LEVEL = {
     ".ci", ".clang-format", ".gitignore", "CHANGELOG.md", "CMakeLists.txt", "CONTRIBUTING.md", "LICENSE", "MANIFEST.in",
-    "Makefile", "README.md", "benchmarks", "clof_ext", "cmake", "csrc", "docs", "examples", "mkdocs.yml", "pyproject.toml", "results",
-    "setup.py", "tests",
+    "Makefile", "README.md", "benchmarks", "clof_ext", "cmake", "csrc", "docs", "examples", "mkdocs.yml",
+    "pyproject.toml", "results", "setup.py", "tests",
 }  # fmt: skip
 MAX_LINES = 500
 DOCSTRING_SECTIONS = ("Args:", "Returns:", "Raises:")
