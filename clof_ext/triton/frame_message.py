@@ -111,10 +111,12 @@ def frame_message(
     clamp: float,
     message_reduce: str,
     vector_reduce: str,
+    precision: str = "highest",
 ) -> tuple[Tensor, Tensor]:
     block = Block.checked(
         h, pos, edge_attr, edge_weight, weights, edges, offsets,
         edge_depth, coord_depth, attention, basis, mode, activation, tanh, clamp, message_reduce, vector_reduce,
+        precision,
     )  # fmt: skip
     graph, tile = block.graph, forward_tile(block)
     message, vector = block.h.new_empty(graph.num_nodes, block.hidden), torch.empty_like(graph.pos)
@@ -155,10 +157,12 @@ def frame_message_backward(
     clamp: float,
     message_reduce: str,
     vector_reduce: str,
+    precision: str = "highest",
 ) -> tuple[Tensor, Tensor, Tensor, Tensor, list[Tensor]]:
     block = Block.checked(
         h, pos, edge_attr, edge_weight, weights, edges, offsets,
         edge_depth, coord_depth, attention, basis, mode, activation, tanh, clamp, message_reduce, vector_reduce,
+        precision,
     )  # fmt: skip
     cotangents = block.checked_cotangents(grad_message, grad_vector)
     traces, of_nodes, sums = _edge_gradients(block, *cotangents)

@@ -46,12 +46,14 @@ class Switches:
     clamp: float
     message_reduce: str
     vector_reduce: str
+    precision: str
 
     def __post_init__(self) -> None:
         _check.one_of(self.basis, tuple(BASIS_SIZE), "basis")
         _check.one_of(self.activation, tuple(ACTIVATIONS), "activation")
         _check.one_of(self.message_reduce, _check.REDUCTIONS, "message_reduce")
         _check.one_of(self.vector_reduce, _check.REDUCTIONS, "vector_reduce")
+        _check.one_of(self.precision, ("highest", "high", "medium"), "precision")
         _check.one_of(self.edge_depth, (1, 2, 3), "edge_depth")
         _check.one_of(self.coord_depth, (1, 2), "coord_depth")
 
@@ -132,7 +134,7 @@ class Block:
             *(self.hidden, self.padded, self.edge_dim, self.edge_block),
             *(switches.basis, switches.mode, switches.activation, switches.tanh, switches.clamp),
             *(switches.message_reduce == "mean", switches.vector_reduce == "mean"),
-            precision_of(self.h.dtype, interpreted()),
+            precision_of(self.h.dtype, switches.precision, interpreted()),
         )
         return Spec(*map(tl.constexpr, values))
 
