@@ -51,6 +51,7 @@ class Switches:
         _check.one_of(self.activation, tuple(ACTIVATIONS), "activation")
         _check.one_of(self.message_reduce, _check.REDUCTIONS, "message_reduce")
         _check.one_of(self.vector_reduce, _check.REDUCTIONS, "vector_reduce")
+        _check.one_of(self.precision, ("highest", "high", "medium"), "precision")
         _check.one_of(self.edge_depth, (1, 2, 3), "edge_depth")
         _check.one_of(self.coord_depth, (1, 2), "coord_depth")
         if not self.clamp > 0:
