@@ -3,6 +3,7 @@
 from . import _backends, _register, models, newton, nn, ops
 from ._backends import backend
 from ._config import show_config
+from ._patch import patch
 from ._selftest import selftest
 from ._version import __version__
 from .graph import EdgePlan, prepare_graph
@@ -21,6 +22,7 @@ __all__ = [
     "newton",
     "nn",
     "ops",
+    "patch",
     "prepare_graph",
     "replace_layers",
     "replaced",

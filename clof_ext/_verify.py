@@ -102,20 +102,22 @@ def _tensors(value: object, name: str) -> Iterator[tuple[str, Tensor]]:
             yield from _tensors(item, f"{name}[{key!r}]")
 
 
-def compare(before: Measurement, after: Measurement) -> Agreement:
+def compare(before: Measurement, after: Measurement, tolerance: float | None) -> Agreement:
     """The largest differences.
 
     Raises:
-        RuntimeError: a difference above the tolerance of its dtype.
+        RuntimeError: a difference above the tolerance, which is that of the dtype if None.
     """
-    outputs = _largest_difference(before.outputs, after.outputs, 1, negligible=0.0)
+    table = TOLERANCE if tolerance is None else dict.fromkeys(TOLERANCE, tolerance)
+    outputs = _largest_difference(before.outputs, after.outputs, table, negligible=0.0)
     largest = max((value.abs().max().item() for value in before.gradients.values() if value.numel()), default=0.0)
-    gradients = _largest_difference(before.gradients, after.gradients, GRADIENT_FACTOR, negligible=NEGLIGIBLE * largest)
+    wider = {dtype: GRADIENT_FACTOR * allowed for dtype, allowed in table.items()}
+    gradients = _largest_difference(before.gradients, after.gradients, wider, negligible=NEGLIGIBLE * largest)
     return Agreement(outputs, gradients)
 
 
 def _largest_difference(
-    before: dict[str, Tensor], after: dict[str, Tensor], factor: float, *, negligible: float
+    before: dict[str, Tensor], after: dict[str, Tensor], table: dict[torch.dtype, float], *, negligible: float
 ) -> float:
     largest = 0.0
     for name, expected in before.items():
@@ -124,7 +126,7 @@ def _largest_difference(
         size = max(expected.abs().max().item(), negligible)
         error = (after[name] - expected).abs().max().item()
         relative = error / size if size else error
-        allowed = factor * TOLERANCE[expected.dtype]
+        allowed = table[expected.dtype]
         # Written so that nan is an error too.
         if not relative <= allowed:
             kind = "" if name.startswith("output") else "the gradient of "

@@ -1,15 +1,31 @@
 """The command ``clof-ext``."""
 
 import argparse
+import importlib
 import sys
 from collections.abc import Sequence
 
 import torch
 
+from .training import ExplainedError
+
+# Rooms whose commands.py adds subcommands, with add_commands(subparsers). Such a file imports nothing optional at its
+# top, so that ``clof-ext info`` works everywhere.
+ROOMS = ("newton", "conformation")
+# Exit codes: of a wrong use, and what a shell reports of a program that was interrupted.
+WRONG_USE, INTERRUPTED = 2, 130
+
 
 def main(arguments: Sequence[str] | None = None) -> int:
     options = _parser().parse_args(arguments)
-    return options.run(options)
+    try:
+        return options.run(options)
+    except (ExplainedError, OSError) as error:
+        print(f"clof-ext: {error}", file=sys.stderr)
+        return WRONG_USE
+    except KeyboardInterrupt:
+        print("clof-ext: interrupted", file=sys.stderr)
+        return INTERRUPTED
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -22,6 +38,8 @@ def _parser() -> argparse.ArgumentParser:
     selftest = commands.add_parser("selftest", help="compare every op and backend present with the reference")
     selftest.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu", help="cpu or cuda")
     selftest.set_defaults(run=_selftest)
+    for room in ROOMS:
+        importlib.import_module(f".{room}.commands", __package__).add_commands(commands)
     return parser
 
 
@@ -37,7 +55,7 @@ def _selftest(options: argparse.Namespace) -> int:
 
     if options.device.startswith("cuda") and not torch.cuda.is_available():
         print(f"--device {options.device} needs a CUDA device; torch finds none.", file=sys.stderr)
-        return 2
+        return WRONG_USE
     return 0 if selftest(options.device) else 1
 
 

@@ -7,8 +7,7 @@ from dataclasses import asdict, dataclass, field
 from torch import nn
 
 from ._verify import Agreement, check_call, compare, measure
-from .nn.probe import probe
-from .nn.published import KINDS, FusedForward, UnrecognisedError, fused_forward
+from .nn.families import CLASSES, FusedForward, UnrecognisedError, fused_forward, is_candidate
 
 THE_MODEL = "(the model itself)"
 
@@ -33,7 +32,7 @@ class Report:
 
     def __str__(self) -> str:
         if not self.replaced and not self.left:
-            return f"No layer of a published class ({', '.join(KINDS)}) was found; nothing was replaced."
+            return f"No layer of a published class ({', '.join(CLASSES)}) was found; nothing was replaced."
         lines = [f"Replaced {len(self.replaced)} of {len(self.replaced) + len(self.left)} published layers."]
         lines += [f"  replaced {path}: {name}" for path, name in self.replaced.items()]
         lines += [f"  left {path}: {reason}" for path, reason in self.left.items()]
@@ -45,40 +44,49 @@ class Report:
         return "\n".join(lines)
 
 
-def replace_layers(model: nn.Module, *, verify: tuple | Mapping | None = None) -> Report:
+def replace_layers(
+    model: nn.Module, *, verify: tuple | Mapping | None = None, tolerance: float | None = None
+) -> Report:
     """Let the published layers inside a model run fused, in place.
 
-    Clof_GCL, E_GCL and E_GCL_vel of ClofNet's and EGNN's public programs are recognised by class name, attributes and
-    modules, and by a trial on a small graph against what they should compute. Only the forward of each instance is
-    exchanged: the model keeps its class, weights, parameter names, hooks, dtype, device, training mode and call
-    signature, and optimizers keep working. Layers with anything unusual (parts, activations, hooks on fused parts,
-    derived classes) are left, with the reason in the report.
+    Clof_GCL, E_GCL and E_GCL_vel of ClofNet's and EGNN's public programs, and EquivariantBlock of E(3) Equivariant
+    Diffusion and its descendants, are recognised by class name, attributes and modules, and by a trial on a small graph
+    against what they should compute. Only the forward of each instance is exchanged: the model keeps its class,
+    weights, parameter names, hooks, dtype, device, training mode and call signature, and optimizers keep working.
+    Layers with anything unusual (parts, activations, hooks on fused parts, derived classes) are left, with the reason
+    in the report.
 
-    A replaced layer returns new positions and does not write into those that it was given, which the published
-    layers do. Replaced layers do not work inside ``nn.DataParallel``, which copies forwards without binding them to
-    the copies; DistributedDataParallel is fine.
+    A replaced layer returns new positions and does not write into those that it was given, which ClofNet's and EGNN's
+    do. Under ``torch.func`` transforms, ``vmap`` and forward-mode differentiation it runs its own forward. Replaced
+    layers do not work inside ``nn.DataParallel``, which copies forwards without binding them to the copies;
+    DistributedDataParallel is fine.
 
     Args:
         model: any module; it may be a layer itself.
         verify: arguments of a call of the model, a tuple, or a dict of keyword arguments. The model is called on
             copies of them before and after, and outputs and all gradients are compared.
+        tolerance: largest difference of an output that ``verify`` allows, in units of the output's largest value;
+            gradients may differ by ten times that. If not given, what rounding in the output's dtype explains.
 
     Returns:
         What was replaced, what was left, and why; ``print`` it.
 
     Raises:
         TypeError: model or verify is of a wrong type.
+        ValueError: tolerance is not above 0, or is given without verify.
         RuntimeError: with ``verify``, the results disagree; the model is then as it was.
     """
     if not isinstance(model, nn.Module):
         raise TypeError(f"model must be a torch.nn.Module; got {type(model).__name__}.")
+    if tolerance is not None and (verify is None or not tolerance > 0):
+        raise ValueError(f"tolerance must be above 0, beside verify; got {tolerance!r}.")
     if verify is None:
         return _replace(model)[0]
     check_call(verify)
     before = measure(model, verify)
     report, layers = _replace(model)
     try:
-        report.verified = compare(before, measure(model, verify))
+        report.verified = compare(before, measure(model, verify), tolerance)
     except BaseException:
         _restore(layers)
         raise
@@ -91,10 +99,12 @@ def restore_layers(model: nn.Module) -> None:
 
 
 @contextlib.contextmanager
-def replaced(model: nn.Module, *, verify: tuple | Mapping | None = None) -> Iterator[Report]:
+def replaced(
+    model: nn.Module, *, verify: tuple | Mapping | None = None, tolerance: float | None = None
+) -> Iterator[Report]:
     """``replace_layers`` inside a ``with`` block; layers that were replaced before stay so after it."""
     already = {id(layer) for layer in model.modules() if _is_replaced(layer)}
-    report = replace_layers(model, verify=verify)
+    report = replace_layers(model, verify=verify, tolerance=tolerance)
     try:
         yield report
     finally:
@@ -103,27 +113,28 @@ def replaced(model: nn.Module, *, verify: tuple | Mapping | None = None) -> Iter
 
 def _replace(model: nn.Module) -> tuple[Report, list[nn.Module]]:
     """The report, and the layers that were replaced."""
-    report, layers = Report(), []
+    report, layers, inside = Report(), [], None
     for path, layer in model.named_modules():
-        if not _is_candidate(layer):
+        # What a published layer is made of is that layer's business.
+        if (inside is not None and path.startswith(inside)) or not is_candidate(layer):
             continue
-        name = path or THE_MODEL
-        try:
-            if _is_replaced(layer):
-                raise UnrecognisedError("it was replaced before")
-            forward = fused_forward(layer)
-            probe(forward)
-        except UnrecognisedError as reason:
-            report.left[name] = f"{type(layer).__name__}: {reason}"
-        else:
-            layer.forward = forward
+        inside = f"{path}." if path else ""
+        if replace_layer(layer, path or THE_MODEL, report):
             layers.append(layer)
-            report.replaced[name] = type(layer).__name__
     return report, layers
 
 
-def _is_candidate(layer: nn.Module) -> bool:
-    return any(base.__name__ in KINDS for base in type(layer).__mro__)
+def replace_layer(layer: nn.Module, name: str, report: Report) -> bool:
+    """Replace one layer of a published name if it is as published; the report tells, under ``name``."""
+    try:
+        if _is_replaced(layer):
+            raise UnrecognisedError("it was replaced before")
+        layer.forward = fused_forward(layer)
+    except UnrecognisedError as reason:
+        report.left[name] = f"{type(layer).__name__}: {reason}"
+        return False
+    report.replaced[name] = type(layer).__name__
+    return True
 
 
 def _is_replaced(layer: nn.Module) -> bool:

@@ -59,6 +59,12 @@ STABLE_TORCH_LIBRARY(clof_ext, library) {
               "Tensor[] grad_weights)");
 #undef CLOF_FRAME_MESSAGE_INPUTS
 
+  // weights: weight and bias of each Linear. Without `input_gradients` the list of those is empty.
+  library.def("mlp(Tensor[] inputs, Tensor[] weights, str activation, bool activate_last) -> Tensor");
+  library.def(
+      "mlp_backward(Tensor grad, Tensor[] inputs, Tensor[] weights, str activation, bool activate_last, "
+      "bool input_gradients) -> (Tensor[] grad_inputs, Tensor[] grad_weights)");
+
   library.def("segment_reduce(Tensor values, Tensor index, Tensor perm, Tensor offsets, str reduce) -> Tensor");
   library.def("segment_gather(Tensor grad, Tensor index, Tensor perm, Tensor offsets, str reduce) -> Tensor");
 }

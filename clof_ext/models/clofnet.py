@@ -6,7 +6,7 @@ from torch import Tensor, nn
 from .. import _check, ops
 from ..graph import EdgePlan, as_plan
 from ..nn import FrameConv
-from ..nn.mlp import activated_mlp
+from ..nn.mlp import activated_mlp, linear_tensors
 from .gaussian_basis import GaussianBasis
 from .inputs import add_layers, centroids, check_columns, check_velocities, layers_of
 
@@ -142,6 +142,9 @@ class ClofNet(nn.Module):
         scalars = ops.edge_scalars(pos, plan, vel if self.velocity else None, mode=self.scalar_frame)
         scalars = scalars.to(edge_attr.dtype)
         if not hasattr(self, "gbf"):
-            return self.fuse_edge(torch.cat((edge_attr, scalars), 1))
+            return self._fused((edge_attr, scalars))
         kind, value = edge_attr.unbind(1)
-        return self.fuse_edge(scalars) + self.gbf(value, ((kind + 1) / 2).floor().long())
+        return self._fused((scalars,)) + self.gbf(value, ((kind + 1) / 2).floor().long())
+
+    def _fused(self, features: tuple[Tensor, ...]) -> Tensor:
+        return ops.mlp(features, linear_tensors(self.fuse_edge), activate_last=True)

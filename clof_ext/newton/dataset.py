@@ -9,7 +9,7 @@ from .. import _check
 from ._arguments import whole_number
 
 INPUT_FRAME = 30
-TARGET_FRAME = 40
+FRAMES_AHEAD = 10
 
 
 @dataclass(frozen=True)
@@ -29,6 +29,16 @@ class Samples:
 
     def __len__(self) -> int:
         return len(self.pos)
+
+    def __getitem__(self, systems: Tensor | slice) -> "Samples":
+        return Samples(self.pos[systems], self.vel[systems], self.charges[systems], self.target[systems])
+
+    def to(self, device: torch.device | str) -> "Samples":
+        return Samples(*(tensor.to(device) for tensor in (self.pos, self.vel, self.charges, self.target)))
+
+    def scaled(self, factor: Tensor) -> "Samples":
+        """Positions and velocities times (S, 1, 1) factors; -1 mirrors a system in the origin."""
+        return Samples(self.pos * factor, self.vel * factor, self.charges, self.target * factor)
 
 
 @dataclass(frozen=True)
@@ -53,12 +63,15 @@ class Batch:
     target: Tensor
 
 
-def make_samples(loc: Tensor, vel: Tensor, charges: Tensor, *, dtype: torch.dtype = torch.float32) -> Samples:
-    """Inputs (frame 30) and targets (frame 40, both counted from 0) from what ``simulate`` returns.
+def make_samples(
+    loc: Tensor, vel: Tensor, charges: Tensor, *, input_frame: int = INPUT_FRAME, dtype: torch.dtype = torch.float32
+) -> Samples:
+    """Inputs and targets, ten frames later, from what ``simulate`` returns.
 
     Args:
-        loc, vel: (S, T, n, 3) trajectories with T > 40.
+        loc, vel: (S, T, n, 3) trajectories of T frames.
         charges: (S, n).
+        input_frame: of the inputs, counted from 0; the published task's is 30, its target's frame 40.
         dtype: of the samples.
 
     Raises:
@@ -71,9 +84,10 @@ def make_samples(loc: Tensor, vel: Tensor, charges: Tensor, *, dtype: torch.dtyp
     _check.shape(loc, ("S", "T", "n", 3), "loc")
     _check.shape(vel, loc.shape, "vel")
     _check.shape(charges, (loc.shape[0], loc.shape[2]), "charges")
-    if loc.shape[1] <= TARGET_FRAME:
-        raise ValueError(f"loc must have more than {TARGET_FRAME} frames, the target's number; got {loc.shape[1]}.")
-    tensors = loc[:, INPUT_FRAME], vel[:, INPUT_FRAME], charges, loc[:, TARGET_FRAME]
+    target_frame = input_frame + FRAMES_AHEAD
+    if loc.shape[1] <= target_frame:
+        raise ValueError(f"loc must have more than {target_frame} frames, the target's number; got {loc.shape[1]}.")
+    tensors = loc[:, input_frame], vel[:, input_frame], charges, loc[:, target_frame]
     return Samples(*(tensor.to(dtype).contiguous() for tensor in tensors))
 
 
@@ -100,9 +114,8 @@ def make_batch(samples: Samples, systems: Tensor | slice, edge_index: Tensor) ->
     Raises:
         ValueError: ``edge_index`` is not of the size that B systems need.
     """
-    pos, vel, charges, target = (
-        tensor[systems] for tensor in (samples.pos, samples.vel, samples.charges, samples.target)
-    )
+    chosen = samples[systems]
+    pos, vel = chosen.pos, chosen.vel
     n_systems, n_particles, _ = pos.shape
     _check.shape(edge_index, (2, n_systems * n_particles * (n_particles - 1)), "edge_index")
     nodes = pos.flatten(0, 1)
@@ -111,9 +124,9 @@ def make_batch(samples: Samples, systems: Tensor | slice, edge_index: Tensor) ->
         pos=nodes,
         vel=vel.flatten(0, 1),
         edge_index=edge_index,
-        edge_attr=edge_attributes(nodes, charges.flatten(), edge_index),
+        edge_attr=edge_attributes(nodes, chosen.charges.flatten(), edge_index),
         batch=torch.arange(n_systems, device=pos.device).repeat_interleave(n_particles),
-        target=target.flatten(0, 1),
+        target=chosen.target.flatten(0, 1),
     )
 
 

@@ -2,13 +2,12 @@
 
 from dataclasses import dataclass
 
-import torch
 from torch import Tensor, nn
 
 from .. import _check, ops
 from ..graph import EdgePlan, as_plan
 from ..reference.frame_message import ACTIVATIONS, BASIS_SIZE
-from .mlp import activated_mlp, coord_head, linear_tensors, mlp
+from .mlp import activated_mlp, coord_head, linear_tensors, mlp, perceptron
 
 # Bound of each component of an edge's vector in the published layers.
 VECTOR_CLAMP = 100.0
@@ -27,7 +26,11 @@ DEFAULTS = {"complete": BasisDefaults(mlp_depth=3, layer_norm=True), "radial": B
 
 @dataclass(frozen=True)
 class LayerOptions:
-    """What a layer does beside its parameters."""
+    """What a layer does beside its parameters.
+
+    ``node_activation`` is that of node_mlp and coord_mlp_vel where these are two Linears each, else None: their modules
+    are called.
+    """
 
     basis: str
     frame: str
@@ -37,6 +40,7 @@ class LayerOptions:
     coords_weight: float
     clamp: float = VECTOR_CLAMP
     vector_reduce: str = "mean"
+    node_activation: str | None = None
 
 
 def convolve(
@@ -68,9 +72,9 @@ def convolve(
     )
     pos = pos + options.coords_weight * vector
     if hasattr(layer, "coord_mlp_vel"):
-        pos = pos + layer.coord_mlp_vel(h) * vel
+        pos = pos + perceptron(layer.coord_mlp_vel, options.node_activation, h) * vel
     inputs = [h, message.to(h.dtype)] + ([] if node_attr is None else [node_attr])
-    update = layer.node_mlp(torch.cat(inputs, 1))
+    update = perceptron(layer.node_mlp, options.node_activation, *inputs)
     if options.recurrent:
         update = h + update
     if hasattr(layer, "layer_norm"):
@@ -146,7 +150,9 @@ class FrameConv(nn.Module):
             raise ValueError(
                 f"in_dim must equal hidden_dim, {hidden_dim}, where recurrent or layer_norm adds h; got {in_dim}."
             )
-        self.options = LayerOptions(basis, frame, activation, tanh, recurrent, coords_weight)
+        self.options = LayerOptions(
+            basis, frame, activation, tanh, recurrent, coords_weight, node_activation=activation
+        )
         self.edge_dim, self.node_attr_dim = edge_dim, node_attr_dim
         hidden = [hidden_dim] * depth
         self.edge_mlp = activated_mlp([2 * in_dim + 1 + edge_dim, *hidden], activation)

@@ -1,9 +1,12 @@
 """Multilayer perceptrons under the names that the published weights have: Linear at 0, 2, 4, ..."""
 
+from collections.abc import Iterator
 from itertools import pairwise
 
+import torch
 from torch import Tensor, nn
 
+from .. import ops
 from .activation import MODULES
 
 # Gain of the last Linear of the coordinate heads: positions start almost unmoved.
@@ -34,3 +37,25 @@ def linear_tensors(sequence: nn.Sequential) -> list[Tensor]:
     """Weight and, where there is one, bias of every Linear, in order."""
     linears = [module for module in sequence if isinstance(module, nn.Linear)]
     return [tensor for linear in linears for tensor in (linear.weight, linear.bias) if tensor is not None]
+
+
+def perceptron(part: nn.Sequential, activation: str | None, *inputs: Tensor) -> Tensor:
+    """What a part makes of inputs side by side, fused where that is known: it is Linears with ``activation`` between.
+
+    With None, or hooks that have to be called, its modules are called.
+    """
+    if activation is None or any(has_hooks(module) for module in with_children(part)):
+        return part(torch.cat(inputs, 1))
+    return ops.mlp(inputs, linear_tensors(part), activation=activation)
+
+
+def with_children(part: nn.Module) -> Iterator[nn.Module]:
+    """A part and what it directly holds: all there is of a Sequential of plain modules."""
+    yield part
+    yield from (child for child in part._modules.values() if child is not None)
+
+
+def has_hooks(module: nn.Module) -> bool:
+    return bool(
+        module._forward_hooks or module._forward_pre_hooks or module._backward_hooks or module._backward_pre_hooks
+    )

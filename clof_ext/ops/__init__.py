@@ -4,7 +4,8 @@ from .aggregate import aggregate
 from .edge_frame import edge_frame
 from .edge_scalars import edge_scalars
 from .frame_message import frame_message
+from .mlp import mlp
 from .project import project
 from .segment import segment_mean, segment_sum
 
-__all__ = ["aggregate", "edge_frame", "edge_scalars", "frame_message", "project", "segment_mean", "segment_sum"]
+__all__ = ["aggregate", "edge_frame", "edge_scalars", "frame_message", "mlp", "project", "segment_mean", "segment_sum"]

@@ -9,6 +9,7 @@ from torch import Tensor
 
 from .. import _check
 from .._backends import implementation
+from .._recompute import double_backward
 from .._register import register_rule, where_given
 from ..graph import EdgePlan, as_plan
 from ..reference import frame_message as plain_frame_message
@@ -85,30 +86,41 @@ def frame_message(
     equations 3 to 5.
     """
     _check.positions(pos)
-    _check_options(basis, mode, activation, clamp, message_reduce, vector_reduce)
     plan = as_plan(edge_index, pos.shape[0], pos.device)
     mlps = [list(edge_mlp), list(att_mlp), list(coord_mlp)]
     h, edge_attr, edge_weight, *mlps = _autocast(pos.device.type, h, edge_attr, edge_weight, *mlps)
-    _check_features(h, pos, edge_attr, edge_weight, plan.num_edges)
     edge_mlp, att_mlp, coord_mlp = mlps
-    _check_edge_mlp(edge_mlp, h, edge_attr)
-    hidden = edge_mlp[0].shape[0]
-    _check_att_mlp(att_mlp, h, hidden)
-    _check_coord_mlp(coord_mlp, h, hidden, basis)
-
     run = implementation("frame_message", pos.device, backend)
     inputs, weights = (h, pos, edge_attr, edge_weight), edge_mlp + att_mlp + coord_mlp
     constants = (
         *(plan.edges, plan.offsets, len(edge_mlp) // 2, (len(coord_mlp) + 1) // 2, bool(att_mlp)),
         *(basis, mode, activation, tanh, clamp, message_reduce, vector_reduce),
     )
+
+    def check() -> None:
+        _check_options(basis, mode, activation, clamp, message_reduce, vector_reduce)
+        _check_features(h, pos, edge_attr, edge_weight, plan.num_edges)
+        _check_edge_mlp(edge_mlp, h, edge_attr)
+        hidden = edge_mlp[0].shape[0]
+        _check_att_mlp(att_mlp, h, hidden)
+        _check_coord_mlp(coord_mlp, h, hidden, basis)
+
+    unchecked = run is plain_frame_message or torch.compiler.is_compiling()
+    if unchecked:
+        check()
     # What had to be cast is cast: the geometry in the op must stay as it is.
-    with (
-        torch.autocast(pos.device.type, enabled=False) if torch.is_autocast_enabled(pos.device.type) else nullcontext()
-    ):
-        if run is plain_frame_message or torch.compiler.is_compiling() or not _recorded((*inputs, *weights)):
+    autocast = torch.is_autocast_enabled(pos.device.type)
+    with torch.autocast(pos.device.type, enabled=False) if autocast else nullcontext():
+        if unchecked:
             return run(*inputs, weights, *constants)
-        return _Recorded.apply(run, constants, *inputs, *weights)
+        try:
+            if not _recorded((*inputs, *weights)):
+                return run(*inputs, weights, *constants)
+            return _Recorded.apply(run, constants, *inputs, *weights)
+        except Exception:
+            # The operator checks for itself; what is wrong is said in more detail, and with the right type, here.
+            check()
+            raise
 
 
 def _autocast(device: str, *values):
@@ -260,39 +272,21 @@ def _gradients(ctx, backward: Callable, grad_message: Tensor, grad_vector: Tenso
 
 
 def _backward_backward(ctx, *grads):
-    """Derivative of the backward operator: the reference is run and differentiated twice, with its graph kept.
-
-    It costs the memory of the unfused block, some arrays of edges x hidden for every operation, and about the time of
-    two of its backward passes. Derivatives of any order follow from it.
-    """
-    create_graph = torch.is_grad_enabled()
+    """Derivative of the backward operator, through the reference."""
     given, weights, constants = _restore(ctx)
     *grads, grad_weights = grads
     present = [value is not None for value in given]
-    with torch.enable_grad():
-        tensors = [_differentiable_view(value) for value in (*given, *weights) if value is not None]
+
+    def run(tensors: list[Tensor]) -> tuple[Tensor, Tensor]:
         remade = iter(tensors)
-        cotangents = [next(remade), next(remade)]
         inputs = [next(remade) if there else None for there in present[N_COTANGENTS:]]
-        outputs = plain_frame_message(*inputs, list(remade), *constants)
-        first = torch.autograd.grad(
-            outputs, tensors[N_COTANGENTS:], cotangents, create_graph=True, allow_unused=True, materialize_grads=True
-        )
-        directions = [
-            *(grad for grad, there in zip(grads, present[N_COTANGENTS:], strict=True) if there),
-            *grad_weights,
-        ]
-        # One number whose gradients are the directional derivatives.
-        along = sum((value * direction).sum() for value, direction in zip(first, directions, strict=True))
-        second = iter(torch.autograd.grad(along, tensors, allow_unused=True, create_graph=create_graph))
-    results = [next(second) if there else None for there in present]
-    return *results, list(second), *[None] * len(constants)
+        return plain_frame_message(*inputs, list(remade), *constants)
 
-
-def _differentiable_view(tensor: Tensor) -> Tensor:
-    """The same numbers as a variable of its own, which no other input depends on."""
-    view = tensor.view_as(tensor)
-    return view if view.requires_grad else view.requires_grad_()
+    cotangents, inputs = given[:N_COTANGENTS], [value for value in given[N_COTANGENTS:] if value is not None]
+    directions = [grad for grad, there in zip(grads, present[N_COTANGENTS:], strict=True) if there]
+    results = iter(double_backward(run, cotangents, [*inputs, *weights], [*directions, *grad_weights]))
+    by_given = [next(results) if there else None for there in present]
+    return *by_given, list(results), *[None] * len(constants)
 
 
 def _rule(library: str) -> None:

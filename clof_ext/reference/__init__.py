@@ -8,6 +8,7 @@ from .aggregate import aggregate
 from .edge_frame import edge_frame
 from .edge_scalars import edge_scalars
 from .frame_message import frame_message
+from .mlp import mlp
 from .project import project
 from .segment import segment_gather, segment_reduce
 
@@ -16,6 +17,7 @@ __all__ = [
     "edge_frame",
     "edge_scalars",
     "frame_message",
+    "mlp",
     "project",
     "segment_gather",
     "segment_reduce",

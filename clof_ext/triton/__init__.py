@@ -6,7 +6,7 @@ Python starts, they run on CPU tensors in Triton's interpreter, slowly, for test
 
 # Importing an op's module defines its operators; importing ops declares the rules that they get.
 from .. import _register, ops  # noqa: F401
-from . import aggregate, edge_frame, edge_scalars, project, segment  # noqa: F401
+from . import aggregate, edge_frame, edge_scalars, frame_message, project, segment  # noqa: F401
 from ._host import interpreted
 
 _register.activate(_register.TRITON)

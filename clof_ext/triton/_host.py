@@ -16,7 +16,9 @@ EDGES = 128
 NODES, LANES = 16, 8
 
 # Sizes change from batch to batch: kernels are not compiled anew for them.
-jit = triton.jit(do_not_specialize=["num_nodes", "num_edges", "channels", "num_segments", "num_rows", "width"])
+jit = triton.jit(
+    do_not_specialize=["num_nodes", "num_edges", "channels", "num_segments", "num_rows", "width", "begin", "end"]
+)
 
 _library = torch.library.Library(TRITON, "DEF")
 

@@ -1,35 +1,11 @@
 // Host side of frame_message and its backward pass on the CPU.
-#include <atomic>
-
-#include "host.h"
+#include "chunked.h"
 
 namespace clof::host {
 namespace {
 
 using torch::stable::empty_like;
 using OptionalTensor = std::optional<Tensor>;
-
-// Edges that a chunk has at least, and the largest number of chunks: enough for the threads of a large machine, few
-// enough that their sums of weights' gradients stay small. A power of two shares evenly among the usual numbers of
-// threads.
-constexpr int64_t kChunkEdges = 512;
-constexpr int64_t kMaxChunks = 64;
-
-int64_t num_chunks(int64_t num_edges) {
-  int64_t count = 1;
-  while (count < kMaxChunks && 2 * count * kChunkEdges <= num_edges) count *= 2;
-  return count;
-}
-
-Activation activation_of(const std::string& name) {
-  if (name == "silu") return Activation::silu;
-  if (name == "relu") return Activation::relu;
-  if (name == "leaky_relu") return Activation::leaky_relu;
-  if (name == "softplus") return Activation::softplus;
-  if (name == "tanh") return Activation::tanh;
-  if (name == "gelu") return Activation::gelu;
-  check::not_one_of(name, "'silu', 'relu', 'leaky_relu', 'softplus', 'tanh', 'gelu'", "activation");
-}
 
 int axes_of(const std::string& basis) {
   if (basis == "complete") return 3;
@@ -100,8 +76,7 @@ struct Call {
   Plan plan;
   Cuts cuts;
   FrameMessageArguments a = {};
-  Tensor shared, workers;
-  int64_t num_workers = 1;
+  Workshop workshop;
 
   Call(const Tensor& h_, const Tensor& pos_, const OptionalTensor& edge_attr_, const OptionalTensor& edge_weight_,
        const std::vector<Tensor>& weights_, const Tensor& edges, const Tensor& offsets, int64_t edge_depth,
@@ -193,23 +168,15 @@ struct Call {
   // Memory for the work; call when everything else in `a` is set.
   void allocate() {
     const FrameMessageMemory bytes = cpu::kernels().frame_message_memory(a);
-    num_workers = std::min<int64_t>(torch::stable::get_num_threads(), a.chunks.count);
-    const auto memory = [&](int64_t size) { return torch::stable::new_empty(h, {&size, 1}, ScalarType::Byte); };
-    shared = memory(bytes.shared);
-    workers = memory(bytes.worker * num_workers);
-    a.shared = shared.data_ptr();
-    a.workers = workers.data_ptr();
+    workshop = Workshop(h, bytes.shared, bytes.worker, a.chunks.count);
+    a.shared = workshop.shared();
+    a.workers = workshop.workers();
   }
 
   // One stage: all items, each done by the thread that is free first.
   void run(FrameMessageStage stage, int64_t items, int64_t wave = 0) const {
-    std::atomic<int64_t> next{0};
-    cpu::parallel_range(std::min(num_workers, items), 1, [&](int64_t first, int64_t last) {
-      for (int64_t worker = first; worker < last; ++worker) {
-        for (int64_t item = next++; item < items; item = next++)
-          cpu::kernels().frame_message(a, stage, {item, worker, wave});
-      }
-    });
+    workshop.run(items,
+                 [&](int64_t item, int64_t worker) { cpu::kernels().frame_message(a, stage, {item, worker, wave}); });
   }
 };
 

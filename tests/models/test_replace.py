@@ -12,7 +12,7 @@ import clof_ext
 from benchmarks.published import E_GCL, EGNN, Clof_GCL, ClofNet_vel, E_GCL_vel
 from clof_ext.nn.activation import MODULES
 from clof_ext.nn.edge_pair import joined
-from clof_ext.nn.published import FusedForward
+from clof_ext.nn.families import FusedForward
 from tests import plain_egnn
 from tests.systems import make_system
 
@@ -405,7 +405,7 @@ def test_report():
 
 
 def test_report_of_nothing():
-    assert "No layer of a published class (Clof_GCL, E_GCL, E_GCL_vel) was found" in str(
+    assert "No layer of a published class (Clof_GCL, E_GCL, E_GCL_vel, EquivariantBlock, EGNNConv) was found" in str(
         clof_ext.replace_layers(nn.Linear(1, 1))
     )
 
@@ -479,7 +479,19 @@ def test_verify_finds_a_difference_and_undoes():
     assert "forward" not in vars(model.layer)
 
 
+def test_verify_with_a_tolerance():
+    model, values = network(), batch()
+    with pytest.raises(RuntimeError, match=r"differs by .*, allowed are 1.0e-12"):
+        clof_ext.replace_layers(model, verify=values, tolerance=1e-12)
+    assert "forward" not in vars(model.gcl_0)
+    with clof_ext.replaced(model, verify=values, tolerance=1e-4) as report:
+        assert report.verified.outputs < 1e-4
+
+
 def test_errors():
+    for options in ({"tolerance": 1e-3}, {"verify": batch(), "tolerance": 0.0}):
+        with pytest.raises(ValueError, match=r"tolerance must be above 0, beside verify; got"):
+            clof_ext.replace_layers(network(), **options)
     with pytest.raises(TypeError, match=r"model must be a torch.nn.Module; got list"):
         clof_ext.replace_layers([])
     with pytest.raises(TypeError, match=r"verify must be the arguments of a call of the model, .* got Tensor"):

@@ -30,7 +30,9 @@ template <class T> void run(const FrameMessageArguments& a, FrameMessageStage st
     case FrameMessageStage::backward: return BackwardBlock<T>(a, work.worker, work.item).edges(work.wave);
     case FrameMessageStage::senders: return add_to_senders<T>(a, work.wave, work.item);
     case FrameMessageStage::grad_nodes: return BackwardBlock<T>(a, work.worker, work.item).nodes();
-    case FrameMessageStage::sum_weights: return sum_chunks<T>(a, work.item);
+    case FrameMessageStage::sum_weights:
+      return sum_pieces<T>(Shared<T>(a).chunk_sums, WeightGradients<T>::bytes(a), a.chunks.count, work.item,
+                           kFrameMessageSlices);
     case FrameMessageStage::grad_weights: return WeightTensors<T>(a).write(Shared<T>(a).sums_of(a, 0));
   }
 }

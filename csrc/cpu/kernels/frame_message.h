@@ -1,19 +1,9 @@
 // Arguments of the fused edge block, frame_message.
 #pragma once
 
-#include "../../functor/arguments.h"
+#include "linear.h"
 
 namespace clof {
-
-enum class Activation : int { silu, relu, leaky_relu, softplus, tanh, gelu };
-
-// The tensors of one Linear layer, dense, in the storage type of features; bias may be null.
-struct LinearArguments {
-  const void* weight;  // (outputs, inputs)
-  const void* bias;    // (outputs,)
-  void* grad_weight;
-  void* grad_bias;
-};
 
 // The graph cut into ranges of receivers with about equal numbers of edges, each worked on by one thread at a time.
 // Where they are cut depends on the graph alone, and so do the orders of all sums.

@@ -3,6 +3,7 @@
 
 #include "../../functor/arguments.h"
 #include "frame_message.h"
+#include "mlp.h"
 #include "newton_simulate.h"
 
 namespace clof {
@@ -19,6 +20,8 @@ struct Kernels {
   void (*segment_gather)(const SegmentArguments&, int64_t begin, int64_t end);
   FrameMessageMemory (*frame_message_memory)(const FrameMessageArguments&);
   void (*frame_message)(const FrameMessageArguments&, FrameMessageStage stage, const FrameMessageWork& work);
+  MlpMemory (*mlp_memory)(const MlpArguments&);
+  void (*mlp)(const MlpArguments&, MlpStage stage, int64_t item, int64_t worker);
   void (*newton_simulate)(const NewtonArguments&, int64_t begin, int64_t end);
 };
 

@@ -8,8 +8,20 @@ namespace CLOF_ISA {
 
 const Kernels& kernels() {
   static constexpr Kernels table = {
-      CLOF_TEXT(CLOF_ISA), edge_frame_map, edge_frame_sum, edge_scalars_map,     edge_scalars_sum, tensor_form_map,
-      tensor_form_sum,     segment_reduce, segment_gather, frame_message_memory, frame_message,    newton_simulate,
+      CLOF_TEXT(CLOF_ISA),
+      edge_frame_map,
+      edge_frame_sum,
+      edge_scalars_map,
+      edge_scalars_sum,
+      tensor_form_map,
+      tensor_form_sum,
+      segment_reduce,
+      segment_gather,
+      frame_message_memory,
+      frame_message,
+      mlp_memory,
+      mlp,
+      newton_simulate,
   };
   return table;
 }

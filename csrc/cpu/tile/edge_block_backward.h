@@ -323,17 +323,5 @@ template <class T> void add_to_senders(const FrameMessageArguments& a, int64_t w
   }
 }
 
-// Adds the sums of all chunks to the first chunk's, in the order of the chunks; a slice of the numbers.
-template <class T> void sum_chunks(const FrameMessageArguments& a, int64_t slice) {
-  const Shared<T> shared(a);
-  const int64_t bytes = WeightGradients<T>::bytes(a), registers = bytes / int64_t(sizeof(Register<T>));
-  const int64_t first = registers * slice / kFrameMessageSlices * kLanes<T>;
-  const int64_t last = registers * (slice + 1) / kFrameMessageSlices * kLanes<T>;
-  T* sum = reinterpret_cast<T*>(shared.chunk_sums);
-  for (int64_t chunk = 1; chunk < a.chunks.count; ++chunk) {
-    add_to(sum + first, reinterpret_cast<const T*>(shared.chunk_sums + chunk * bytes) + first, last - first);
-  }
-}
-
 }  // namespace CLOF_ISA
 }  // namespace clof

@@ -1,0 +1,183 @@
+"""A set like GEOM's from a list of SMILES: ETKDG embeddings, relaxed by GFN2-xTB, without duplicates, weighted."""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import asdict, dataclass, replace
+from functools import partial
+from importlib.resources import files
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from ..training import extra
+from . import xtb
+from .building import build_store
+from .chemistry import ChemistryError, from_rdkit, read_smiles
+from .embed import embed, relax_in_force_field
+from .molecule import Molecule
+from .rmsd import best_rmsd, heavy
+from .store import StoreWriter
+
+with extra("conformers"):
+    from ase.units import kB, kcal, mol
+
+KCAL_PER_MOL = kcal / mol  # in eV
+# As GEOM: conformers up to 6 kcal/mol above the lowest, at room temperature.
+ENERGY_WINDOW = 6.0 * KCAL_PER_MOL
+TEMPERATURE = 298.15
+# Two conformers are one where both hold. The energy must tell apart what the heavy atoms' RMSD does not see, such as a
+# turned hydroxyl; relaxed twice, one minimum comes out with energies 0.01 kcal/mol apart.
+SAME_ENERGY = 0.1 * KCAL_PER_MOL
+SAME_RMSD = 0.125
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """How conformers are made.
+
+    Attributes:
+        embeddings: number of ETKDG embeddings of a molecule; more find more conformers.
+        seed: of the embeddings.
+    """
+
+    embeddings: int = 50
+    seed: int = 0
+
+
+@dataclass(frozen=True)
+class Entry:
+    """A line of a list of SMILES.
+
+    Attributes:
+        smiles, name: of its molecule; the name is the SMILES again if the line has none.
+        fault: why it is not to be made, or empty.
+    """
+
+    smiles: str
+    name: str
+    fault: str = ""
+
+
+def shipped_lists() -> dict[str, Path]:
+    """The lists of SMILES that ship with the package: small (40 molecules), qm9_like (244), drug_like (134)."""
+    folder = Path(str(files("clof_ext.conformation") / "data"))
+    return {path.stem: path for path in sorted(folder.glob("*.smi"))}
+
+
+def read_list(path: str | Path) -> list[Entry]:
+    """A list of SMILES: one a line, a name after a space; empty lines and those that begin with # do not count."""
+    lines = (line.split(maxsplit=1) for line in Path(path).read_text().splitlines() if not line.startswith("#"))
+    return [Entry(words[0], words[-1].strip()) for words in lines if words]
+
+
+def make_conformers(entry: Entry, recipe: Recipe) -> Molecule:
+    """The conformers of one molecule, lowest energy first, with GFN2-xTB energies and Boltzmann weights.
+
+    Embeddings are relaxed in a force field first, which spares most steps of GFN2-xTB, and duplicates dropped before
+    and after it. Geometries whose relaxation fails are left out.
+
+    Raises:
+        ChemistryError: the SMILES cannot be read or embedded, or no geometry could be relaxed.
+    """
+    embedded = embed(read_smiles(entry.smiles, entry.name), recipe.embeddings, recipe.seed)
+    energies = relax_in_force_field(embedded) * KCAL_PER_MOL
+    # Read again, since the embedding settled stereo centres that the SMILES left open.
+    molecule = from_rdkit(embedded, entry.name)
+    molecule = molecule.with_conformers(molecule.positions[distinct(molecule, molecule.positions, energies)])
+    positions, energies = _relax_all(molecule)
+    low = distinct(molecule, positions, energies)
+    low = low[energies[low] <= energies[low[0]] + ENERGY_WINDOW]
+    return molecule.with_conformers(positions[low], energies[low], boltzmann_weights(energies[low]))
+
+
+def distinct(molecule: Molecule, positions: Tensor, energies: Tensor) -> Tensor:
+    """Numbers of the conformers that are left when each is dropped that is the same as one of lower energy.
+
+    Args:
+        molecule: the molecule.
+        positions: (C, N, 3).
+        energies: (C,) in eV; a conformer of unknown energy (NaN) is compared by RMSD alone.
+
+    Returns:
+        (K,) int64, lowest energy first.
+    """
+    mol = heavy(molecule, positions)
+    kept: list[int] = []
+    for number in energies.argsort(stable=True).tolist():
+        near = (other for other in kept if not abs(energies[number] - energies[other]) > SAME_ENERGY)
+        if all(best_rmsd(mol, number, mol, other) > SAME_RMSD for other in near):
+            kept.append(number)
+    return torch.tensor(kept, dtype=torch.int64)
+
+
+def boltzmann_weights(energies: Tensor) -> Tensor:
+    """exp(-E / kT) at room temperature, with a sum of 1: (C,) from energies in eV."""
+    return torch.softmax(-energies.double() / (kB * TEMPERATURE), 0)
+
+
+def make_set(entries: Sequence[Entry], path: str | Path, recipe: Recipe, processes: int = 1) -> StoreWriter:
+    """Make the conformers of a list of molecules and write them to a store.
+
+    A molecule that cannot be made is reported, noted in the store and skipped, and so is one that was listed before.
+    Stopped, the same call goes on where it was.
+
+    Args:
+        entries: from ``read_list``.
+        path: of the store.
+        recipe: how conformers are made.
+        processes: how many work at once, each on a molecule.
+
+    Returns:
+        the writer, closed, with the numbers of molecules and conformers and the skipped entries.
+
+    Raises:
+        StoreError: an unfinished store at the path was made with another recipe.
+    """
+    settings = {"source": "made from SMILES", "method": xtb.METHOD, "recipe": asdict(recipe)}
+    return build_store(path, settings, mark_repeats(entries), partial(_make_entry, recipe), processes=processes)
+
+
+def mark_repeats(entries: Iterable[Entry]) -> list[Entry]:
+    """The entries, with a fault where the molecule or the name was listed before."""
+    molecules: dict[str, str] = {}
+    names: set[str] = set()
+    marked = []
+    for number, entry in enumerate(entries):
+        first = molecules.setdefault(_canonical(entry.smiles), entry.name)
+        if entry.name in names:
+            # A name of its own, since a store's entries have one each.
+            name = f"{entry.name} (entry {number})"
+            entry = replace(entry, name=name, fault=f"its name was listed before; its SMILES is {entry.smiles}.")
+        elif first != entry.name:
+            entry = replace(entry, fault=f"it is the same molecule as {first}, listed before.")
+        names.add(entry.name)
+        marked.append(entry)
+    return marked
+
+
+def _make_entry(recipe: Recipe, entry: Entry) -> Molecule:
+    if entry.fault:
+        raise ChemistryError(entry.fault)
+    return make_conformers(entry, recipe)
+
+
+def _canonical(smiles: str) -> str:
+    """The same text for the same molecule; a SMILES that cannot be read stays as it is."""
+    try:
+        return read_smiles(smiles).smiles
+    except ChemistryError:
+        return smiles
+
+
+def _relax_all(molecule: Molecule) -> tuple[Tensor, Tensor]:
+    """Positions (C, N, 3) and energies (C,) of the geometries that could be relaxed."""
+    relaxed, reason = [], ""
+    for position in molecule.positions:
+        try:
+            relaxed.append(xtb.relax(molecule, position))
+        except ChemistryError as error:
+            reason = str(error)
+    if not relaxed:
+        raise ChemistryError(f"{reason} The same for all {molecule.num_conformers} embeddings.")
+    positions, energies = zip(*relaxed, strict=True)
+    return torch.stack(positions), torch.tensor(energies, dtype=torch.float64)

@@ -1,0 +1,56 @@
+"""A store from a published set of conformers."""
+
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+
+from ..training import OptionError
+from .building import build_store
+from .molecule import Molecule
+from .sources import Source, open_source
+from .store import StoreWriter
+
+
+def prepare_set(
+    path: str | Path,
+    output: str | Path,
+    *,
+    conformers: int | None = None,
+    molecules: int | None = None,
+    seed: int = 0,
+    processes: int = 1,
+) -> StoreWriter:
+    """Read a published set and write it to a store.
+
+    What cannot be read is reported, noted in the store and skipped. Stopped, the same call goes on where it was.
+
+    Args:
+        path: of the set; see ``open_source``.
+        output: the store.
+        conformers: keep so many conformers of each molecule, those of the largest weights, and skip molecules that
+            have fewer (the published training sets keep 5); all conformers of all molecules if not given.
+        molecules: stop at so many molecules, chosen at random (the published training sets have 40 000).
+        seed: of the choice.
+        processes: how many read at once.
+
+    Returns:
+        the writer, closed, with the numbers of molecules and conformers and the skipped entries.
+
+    Raises:
+        OptionError: ``conformers`` or ``molecules`` is less than 1.
+        FileError: the set cannot be read at all, or an unfinished store at ``output`` was begun with other settings.
+    """
+    for value, name in ((conformers, "conformers"), (molecules, "molecules")):
+        if value is not None and value < 1:
+            raise OptionError(f"{name} must be at least 1; got {value}.")
+    sources = list(open_source(path))
+    if molecules is not None:
+        sources = [sources[number] for number in np.random.default_rng(seed).permutation(len(sources))]
+    settings = {"source": Path(path).name, "conformers": conformers, "molecules": molecules, "seed": seed}
+    read = partial(_read, conformers=conformers)
+    return build_store(output, settings, sources, read, processes=processes, most=molecules)
+
+
+def _read(source: Source, conformers: int | None) -> Molecule:
+    return source.read(conformers)

@@ -1,0 +1,163 @@
+"""Training of a score network on the conformers of a store."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+
+from ..training import Processes, Trainer, load_model
+from .dataset import Conformers, split
+from .losses import Perturbed, perturb, score_matching_loss
+from .molecule import collate
+from .noise import N_LEVELS, noise_levels
+from .recipe import TrainingRecipe
+from .score_network import ScoreNetwork
+from .store import Store
+
+# Conformers that are validated together.
+VALIDATED = 128
+VALIDATION_SEED = 1
+
+
+@dataclass
+class Denoising:
+    """The task for the training loop: find the noise in perturbed conformers.
+
+    Attributes:
+        train, valid: conformers.
+        processes: this process among all.
+        batch_size: conformers of a batch over all processes; the last, short batch of an epoch is dropped.
+    """
+
+    train: Conformers
+    valid: Conformers
+    processes: Processes
+    batch_size: int
+    unit = "conformer"
+
+    def __post_init__(self) -> None:
+        if self.batch_size > len(self.train):
+            raise ValueError(
+                f"batch_size must be at most the {len(self.train)} training conformers; got {self.batch_size}."
+            )
+
+    @property
+    def size(self) -> int:
+        return len(self.train) // self.batch_size * self.batch_size
+
+    def batches(self, generator: torch.Generator) -> Iterator[Perturbed]:
+        order = torch.randperm(len(self.train), generator=generator)[: self.size]
+        levels = torch.randint(N_LEVELS, order.shape, generator=generator)
+        for numbers, drawn in zip(order.split(self.batch_size), levels.split(self.batch_size), strict=True):
+            mine, mine_drawn = self.processes.share(numbers), self.processes.share(drawn)
+            yield self._perturbed(self.train, mine, mine_drawn)
+
+    def loss(self, model: nn.Module, batch: Perturbed) -> tuple[Tensor, int]:
+        losses = denoising_losses(model, batch)
+        return losses.mean(), len(losses)
+
+    def validate(self, model: nn.Module) -> float:
+        """Mean over the validation conformers, each at one level of noise; the same levels and noise every time."""
+        numbers = torch.arange(len(self.valid))
+        total = torch.zeros(1, dtype=torch.float64, device=self.processes.device)
+        for mine in numbers.tensor_split(self.processes.count)[self.processes.rank].split(VALIDATED):
+            if len(mine):
+                generator = torch.Generator().manual_seed(VALIDATION_SEED + int(mine[0]))
+                batch = self._perturbed(self.valid, mine, mine % N_LEVELS, generator)
+                total += denoising_losses(model, batch).double().sum()
+        return self.processes.total(total).item() / len(self.valid)
+
+    def _perturbed(
+        self, conformers: Conformers, numbers: Tensor, levels: Tensor, generator: torch.Generator | None = None
+    ) -> Perturbed:
+        molecules = collate([conformers[number] for number in numbers.tolist()]).to(self.processes.device)
+        return perturb(molecules, noise_levels()[levels].to(self.processes.device), generator)
+
+
+def denoising_losses(model: nn.Module, batch: Perturbed) -> Tensor:
+    """Loss of each conformer of a batch, (G,)."""
+    m = batch.molecules
+    return score_matching_loss(model(batch.pos, m.atom_type, m.edge_index, m.edge_type, batch.sigma), batch)
+
+
+@dataclass(frozen=True)
+class Parts:
+    """Molecules of a store, by number: to train on, to validate on, and to test on; nobody is in two parts."""
+
+    train: list[int]
+    valid: list[int]
+    test: list[int]
+
+
+def parts_of(num_molecules: int, held_out: int, seed: int) -> Parts:
+    """Hold out ``held_out`` molecules for the test, and as many for validation."""
+    rest, test = split(num_molecules, held_out, seed)
+    train, valid = split(len(rest), held_out, seed)
+    return Parts(rest[train].tolist(), rest[valid].tolist(), test.tolist())
+
+
+def train(
+    data: Path,
+    folder: Path,
+    recipe: TrainingRecipe,
+    *,
+    held_out: int,
+    processes: Processes | None = None,
+    bfloat16: bool = False,
+) -> list[dict]:
+    """Train a score network; go on where the folder holds an unfinished training of the same recipe.
+
+    Args:
+        data: a store of molecules.
+        folder: for checkpoints, metrics and the plot, see ``training.Trainer``.
+        recipe: network and training.
+        held_out: molecules kept for the test, and as many for validation; see ``parts_of``.
+        processes: this process among all, see ``training.processes``; alone on the CPU if None.
+        bfloat16: compute under autocast.
+
+    Returns:
+        The history, see ``training.Trainer``.
+
+    Raises:
+        FileError: a sentence about a file that is missing, damaged or of another training.
+        TrainingError: the loss is not finite.
+        ValueError: a batch that does not fit data or processes, or too few molecules to hold any out.
+    """
+    processes = processes or Processes(0, 1, torch.device("cpu"))
+    store = Store(data)
+    parts = parts_of(len(store), held_out, recipe.seed)
+    torch.manual_seed(recipe.seed)
+    network = recipe.make_network().to(processes.device)
+    optimizer = recipe.make_optimizer(network)
+    task = Denoising(Conformers(store, parts.train), Conformers(store, parts.valid), processes, recipe.batch_size)
+    config = {**recipe.describe(), "bfloat16": bfloat16, "held_out": held_out, "data": store.settings}
+    return Trainer(
+        network,
+        optimizer,
+        recipe.make_schedule(optimizer),
+        task,
+        processes,
+        folder,
+        config,
+        recipe.epochs,
+        validate_every=recipe.validate_every,
+        seed=recipe.seed,
+        average_decay=recipe.average_decay,
+        clip_norm=recipe.clip_norm,
+        bfloat16=bfloat16,
+    ).fit()
+
+
+def load_network(path: Path) -> tuple[ScoreNetwork, dict]:
+    """A trained network from ``best.safetensors``, and the config that it was trained with.
+
+    Raises:
+        FileError: a sentence about a file that is missing, damaged or of another kind.
+    """
+    model = load_model(path)
+    sizes = {name: model.config[name] for name in ("hidden_dim", "heads", "dropout")}
+    network = ScoreNetwork(**sizes)
+    network.load_state_dict(model.weights)
+    return network.eval(), model.config

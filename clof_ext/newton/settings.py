@@ -1,0 +1,44 @@
+"""The settings of the task by name: a law of force and a number of particles."""
+
+import re
+from dataclasses import dataclass
+
+# Names of the laws as the published tables write them: electrostatics, with gravity, with a Lorentz force.
+LAW_NAMES = {"es": "charged", "g+es": "gravity", "l+es": "lorentz", "springs": "springs"}
+# Published numbers of epochs.
+EPOCHS = {"es5": 400, "es20": 600, "g+es20": 200, "l+es20": 600}
+OTHER_EPOCHS = 400
+
+
+@dataclass(frozen=True)
+class Setting:
+    """A law of force and a number of particles.
+
+    Attributes:
+        name: such as ``"es5"``, ``"g+es20"`` or ``"springs8"``.
+        kind: of ``simulate``.
+        n_particles: number of particles.
+    """
+
+    name: str
+    kind: str
+    n_particles: int
+
+    @property
+    def epochs(self) -> int:
+        """Published number of epochs; that of es5 where none is published."""
+        return EPOCHS.get(self.name, OTHER_EPOCHS)
+
+
+def setting(name: str) -> Setting:
+    """The setting of a name: es, g+es, l+es or springs, and the number of particles.
+
+    Raises:
+        ValueError: the name has another form.
+    """
+    match = re.fullmatch(r"(es|g\+es|l\+es|springs)([1-9]\d*)", name)
+    if match is None:
+        raise ValueError(
+            f"a setting must be es, g+es, l+es or springs with a number of particles, as es5; got {name!r}."
+        )
+    return Setting(name, LAW_NAMES[match[1]], int(match[2]))

@@ -1,0 +1,63 @@
+"""What stands in the place of a layer's forward."""
+
+import inspect
+from abc import ABC, abstractmethod
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+from torch.autograd import forward_ad
+
+from ..mlp import has_hooks
+
+
+@dataclass(frozen=True)
+class FusedForward(ABC):
+    """Stands in the place of a layer's forward, with its arguments and its results.
+
+    The layer keeps its parameters and modules; this reads them. It lets the layer's own forward run where that does
+    what the fused one cannot: for hooks on parts that would not be called, for derivatives and batches that are made by
+    ``torch.func`` (``vmap``, ``jvp``, ``grad``) or by forward-mode differentiation, and for ``torch.jit.trace``.
+    """
+
+    layer: nn.Module
+
+    def __call__(self, *arguments, **named):
+        # Hooks that came after the replacement still have to see what they were registered for.
+        if self.hooked_part() is not None or _is_transformed():
+            return type(self.layer).forward(self.layer, *arguments, **named)
+        return self.fused(*arguments, **named)
+
+    @property
+    def __signature__(self) -> inspect.Signature:
+        return inspect.signature(type(self.layer).forward.__get__(self.layer))
+
+    def hooked_part(self) -> str | None:
+        """The name of an uncalled part that has hooks, or None."""
+        return next((name for name, module in self.uncalled() if has_hooks(module)), None)
+
+    @abstractmethod
+    def fused(self, *arguments, **named):
+        """The layer's results."""
+
+    @abstractmethod
+    def uncalled(self) -> Iterator[tuple[str, nn.Module]]:
+        """Modules that ``fused`` reads the weights of and does not call, with the names of their parts."""
+
+    @abstractmethod
+    def trials(self, generator: torch.Generator) -> Iterator[tuple[nn.Module, tuple]]:
+        """Copies of the layer with random weights in float64, and arguments to call them with."""
+
+    @abstractmethod
+    def outcome(self, result: object, arguments: tuple) -> dict[str, Tensor]:
+        """What a call returned, by name.
+
+        Raises:
+            UnrecognisedError: it is not what the published layer returns.
+        """
+
+
+def _is_transformed() -> bool:
+    """Whether torch.func transforms, forward-mode differentiation or torch.jit.trace are at work."""
+    return torch._C._are_functorch_transforms_active() or forward_ad._current_level >= 0 or torch.jit.is_tracing()

@@ -1,0 +1,185 @@
+"""A fused multilayer perceptron of rows."""
+
+from collections.abc import Callable, Sequence
+
+import torch
+from torch import Tensor
+
+from .. import _check
+from .._backends import implementation
+from .._recompute import double_backward
+from .._register import register_rule
+from ..reference import mlp as plain_mlp
+from ..reference.frame_message import ACTIVATIONS
+
+MAX_INPUTS = 4
+MAX_DEPTH = 4
+
+
+def mlp(
+    inputs: Sequence[Tensor],
+    weights: Sequence[Tensor],
+    *,
+    activation: str = "silu",
+    activate_last: bool = False,
+    backend: str | None = None,
+) -> Tensor:
+    """A multilayer perceptron of rows whose columns lie in several tensors: of nodes, or of edges.
+
+    With x = [inputs[0], inputs[1], ...] side by side, never written as one tensor::
+
+        x = activation(x W_k^T + b_k)   for k = 1 ... depth, the last without the activation unless activate_last
+
+    A tile of rows goes through all Linears at a time; the backward pass computes it again. Nothing of size rows x
+    hidden is kept.
+
+    Args:
+        inputs: 1 to 4 tensors (R, D_k) of one dtype: float32, float64, bfloat16 or float16 (halves are multiplied and
+            summed in float32). Under autocast inputs and weights are cast to its dtype.
+        weights: weight (out, in), then bias (out,) of 1 to 4 Linears, in the order of application; the first has as
+            many inputs as all D_k together.
+        activation: ``"silu"``, ``"relu"``, ``"leaky_relu"`` (slope 0.2), ``"softplus"``, ``"tanh"`` or ``"gelu"``.
+        activate_last: the activation also after the last Linear.
+        backend: force one backend.
+
+    Returns:
+        (R, out of the last Linear), in the dtype of the inputs. Differentiable in inputs and weights, any number of
+        times; second derivatives run through the reference.
+
+    Raises:
+        TypeError, ValueError: a wrong type, dtype, shape, device or option, or too many inputs or Linears.
+
+    Source: the networks phi of Du et al., ICML 2022, section 4.3.
+    """
+    inputs, weights = list(inputs), list(weights)
+    first = inputs[0] if inputs else None
+    if not isinstance(first, Tensor):
+        _check_inputs(inputs)
+    device = first.device
+    if torch.is_autocast_enabled(device.type):
+        inputs, weights = (_cast(tensors, torch.get_autocast_dtype(device.type)) for tensors in (inputs, weights))
+    run = implementation("mlp", device, backend)
+    constants = (activation, activate_last)
+    if run is plain_mlp or torch.compiler.is_compiling():
+        _check_all(inputs, weights, activation)
+        return run(inputs, weights, *constants)
+    try:
+        if not _recorded(inputs, weights):
+            return run(inputs, weights, *constants)
+        return _Recorded.apply(run, constants, len(inputs), *inputs, *weights)
+    except Exception:
+        # The operator checks for itself; what is wrong is said in more detail, and with the right type, here.
+        _check_all(inputs, weights, activation)
+        raise
+
+
+def _cast(tensors: list[Tensor], dtype: torch.dtype) -> list[Tensor]:
+    """Like torch's own rules: float64 is left alone."""
+    return [tensor if tensor.dtype == torch.float64 else tensor.to(dtype) for tensor in tensors]
+
+
+def _check_all(inputs: list[Tensor], weights: list[Tensor], activation: str) -> None:
+    _check.one_of(activation, tuple(ACTIVATIONS), "activation")
+    _check_inputs(inputs)
+    _check_weights(weights, inputs)
+
+
+def _check_inputs(inputs: list[Tensor]) -> None:
+    if not 1 <= len(inputs) <= MAX_INPUTS:
+        raise ValueError(f"inputs must be 1 to {MAX_INPUTS} tensors; got {len(inputs)}.")
+    for k, tensor in enumerate(inputs):
+        _check.is_tensor(tensor, f"inputs[{k}]")
+        if not tensor.is_floating_point():
+            raise TypeError(f"inputs[{k}] must hold floating-point numbers; got {_check.names([tensor.dtype])}.")
+        _check.shape(tensor, ("R" if k == 0 else inputs[0].shape[0], "D"), f"inputs[{k}]")
+        _check_like(tensor, inputs[0], f"inputs[{k}]")
+
+
+def _check_weights(weights: list[Tensor], inputs: list[Tensor]) -> None:
+    if len(weights) % 2 or not 1 <= len(weights) // 2 <= MAX_DEPTH:
+        raise ValueError(f"weights must be weight and bias of 1 to {MAX_DEPTH} Linears; got {len(weights)} tensors.")
+    columns = sum(tensor.shape[1] for tensor in inputs)
+    for k in range(0, len(weights), 2):
+        _check_like(weights[k], inputs[0], f"weights[{k}]")
+        _check.shape(weights[k], ("out", columns), f"weights[{k}]")
+        columns = weights[k].shape[0]
+        _check_like(weights[k + 1], inputs[0], f"weights[{k + 1}]")
+        _check.shape(weights[k + 1], (columns,), f"weights[{k + 1}]")
+
+
+def _check_like(tensor: Tensor, like: Tensor, name: str) -> None:
+    _check.is_tensor(tensor, name)
+    if tensor.dtype != like.dtype:
+        raise TypeError(
+            f"{name} must be {_check.names([like.dtype])} like inputs[0]; got {_check.names([tensor.dtype])}."
+        )
+    _check.same_device(tensor, like.device, name, "inputs[0]")
+
+
+def _recorded(*tensors: list[Tensor]) -> bool:
+    """Whether autograd would record an op of these tensors."""
+    return torch.is_grad_enabled() and any(tensor.requires_grad for some in tensors for tensor in some)
+
+
+class _Recorded(torch.autograd.Function):
+    """The operator as autograd records it outside of torch.compile, where lists of tensors cost torch less time."""
+
+    @staticmethod
+    def forward(ctx, run: Callable, constants: tuple, n_inputs: int, *tensors: Tensor) -> Tensor:
+        ctx.backward_operator = getattr(torch.ops, run.default.namespace).mlp_backward
+        ctx.constants, ctx.n_inputs = constants, n_inputs
+        ctx.save_for_backward(*tensors)
+        return run(list(tensors[:n_inputs]), list(tensors[n_inputs:]), *constants)
+
+    @staticmethod
+    def backward(ctx, grad: Tensor) -> tuple:
+        tensors, n = ctx.saved_tensors, ctx.n_inputs
+        wanted = any(ctx.needs_input_grad[3 : 3 + n])
+        grads, grad_weights = ctx.backward_operator(grad, list(tensors[:n]), list(tensors[n:]), *ctx.constants, wanted)
+        return None, None, None, *(grads if wanted else [None] * n), *grad_weights
+
+
+def _fake(inputs, weights, activation, activate_last):
+    return inputs[0].new_empty(inputs[0].shape[0], weights[-1].shape[0])
+
+
+def _fake_backward(grad, inputs, weights, activation, activate_last, input_gradients):
+    grads = [tensor.new_empty(tensor.shape) for tensor in inputs] if input_gradients else []
+    return grads, [weight.new_empty(weight.shape) for weight in weights]
+
+
+def _save(ctx, inputs, output) -> None:
+    """The arguments of either operator: perhaps a cotangent, two lists of tensors, constants."""
+    cotangents = [value for value in inputs[:1] if isinstance(value, Tensor)]
+    some, weights, *ctx.constants = inputs[len(cotangents) :]
+    ctx.save_for_backward(*cotangents, *some, *weights)
+    ctx.n_inputs = len(some)
+
+
+def _backward_backward(ctx, grads: list[Tensor], grad_weights: list[Tensor]) -> tuple:
+    """Derivative of the backward operator, through the reference."""
+    grad, *tensors = ctx.saved_tensors
+    n = ctx.n_inputs
+    *constants, input_gradients = ctx.constants
+    directions = [*(grads if input_gradients else [None] * n), *grad_weights]
+    results = double_backward(lambda x: plain_mlp(x[:n], x[n:], *constants), [grad], tensors, directions)
+    return results[0], results[1 : n + 1], results[n + 1 :], *[None] * len(ctx.constants)
+
+
+def _rule(library: str) -> None:
+    namespace = getattr(torch.ops, library)
+    if not hasattr(namespace, "mlp"):
+        return
+
+    def forward_backward(ctx, grad):
+        tensors, n = ctx.saved_tensors, ctx.n_inputs
+        grads, grad_weights = namespace.mlp_backward(grad, list(tensors[:n]), list(tensors[n:]), *ctx.constants, True)
+        return list(grads), list(grad_weights), *[None] * len(ctx.constants)
+
+    torch.library.register_fake(f"{library}::mlp", _fake)
+    torch.library.register_fake(f"{library}::mlp_backward", _fake_backward)
+    for name, backward in (("mlp", forward_backward), ("mlp_backward", _backward_backward)):
+        torch.library.register_autograd(f"{library}::{name}", backward, setup_context=_save)
+
+
+register_rule(_rule)

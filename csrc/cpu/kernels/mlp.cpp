@@ -1,0 +1,31 @@
+#include "mlp.h"
+
+#include "../tile/mlp_block.h"
+#include "kernels_of_isa.h"
+
+namespace clof {
+namespace CLOF_ISA {
+
+template <class T> void run(const MlpArguments& a, MlpStage stage, int64_t item, int64_t worker) {
+  if (stage == MlpStage::sum_weights) {
+    return sum_pieces<T>(MlpSums<T>::all(a), MlpSums<T>::bytes(a), a.chunks, item, kMlpSlices);
+  }
+  MlpBlock<T> block(a, static_cast<char*>(a.workers) + worker * MlpBlock<T>::memory(a).worker);
+  switch (stage) {
+    case MlpStage::pack: return block.pack();
+    case MlpStage::forward: return block.forward(item);
+    case MlpStage::backward: return block.backward(item);
+    default: return block.write_weight_gradients();
+  }
+}
+
+MlpMemory mlp_memory(const MlpArguments& a) {
+  return a.dtype == Storage::float64 ? MlpBlock<double>::memory(a) : MlpBlock<float>::memory(a);
+}
+
+void mlp(const MlpArguments& a, MlpStage stage, int64_t item, int64_t worker) {
+  return a.dtype == Storage::float64 ? run<double>(a, stage, item, worker) : run<float>(a, stage, item, worker);
+}
+
+}  // namespace CLOF_ISA
+}  // namespace clof

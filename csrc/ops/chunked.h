@@ -1,0 +1,59 @@
+// What the host sides of the operators with Linear layers have in common: work cut into chunks, and memory for it.
+#pragma once
+
+#include <atomic>
+
+#include "host.h"
+
+namespace clof::host {
+
+// How many chunks edges or rows are cut into: enough for the threads of a large machine, few enough that their sums of
+// weights' gradients stay small. A power of two shares evenly among the usual numbers of threads. It depends on the
+// size alone, and so does the order of all sums.
+inline int64_t num_chunks(int64_t size) {
+  constexpr int64_t kSmallest = 512, kMost = 64;
+  int64_t count = 1;
+  while (count < kMost && 2 * count * kSmallest <= size) count *= 2;
+  return count;
+}
+
+inline Activation activation_of(const std::string& name) {
+  if (name == "silu") return Activation::silu;
+  if (name == "relu") return Activation::relu;
+  if (name == "leaky_relu") return Activation::leaky_relu;
+  if (name == "softplus") return Activation::softplus;
+  if (name == "tanh") return Activation::tanh;
+  if (name == "gelu") return Activation::gelu;
+  check::not_one_of(name, "'silu', 'relu', 'leaky_relu', 'softplus', 'tanh', 'gelu'", "activation");
+}
+
+// Memory of a call, and the threads that work in it.
+class Workshop {
+ public:
+  Workshop() = default;
+  Workshop(const Tensor& like, int64_t shared_bytes, int64_t worker_bytes, int64_t chunks)
+      : num_workers_(std::min<int64_t>(torch::stable::get_num_threads(), chunks)) {
+    const auto memory = [&](int64_t size) { return torch::stable::new_empty(like, {&size, 1}, ScalarType::Byte); };
+    shared_ = memory(shared_bytes);
+    workers_ = memory(worker_bytes * num_workers_);
+  }
+
+  void* shared() const { return shared_.data_ptr(); }
+  void* workers() const { return workers_.data_ptr(); }
+
+  // Calls body(item, worker) for all items, each done by the thread that is free first.
+  template <class Body> void run(int64_t items, const Body& body) const {
+    std::atomic<int64_t> next{0};
+    cpu::parallel_range(std::min(num_workers_, items), 1, [&](int64_t first, int64_t last) {
+      for (int64_t worker = first; worker < last; ++worker) {
+        for (int64_t item = next++; item < items; item = next++) body(item, worker);
+      }
+    });
+  }
+
+ private:
+  Tensor shared_, workers_;
+  int64_t num_workers_ = 1;
+};
+
+}  // namespace clof::host
