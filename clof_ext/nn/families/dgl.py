@@ -15,9 +15,9 @@ import torch
 from torch import Tensor, nn
 
 from ... import _check, ops
-from ..mlp import linear_tensors
+from ..mlp import linear_tensors, with_children
 from .fused import FusedForward
-from .recognition import UnrecognisedError, check_pattern, check_state, common_activation, sequence, with_children
+from .recognition import UnrecognisedError, check_pattern, check_state, common_activation, sequence
 from .trial import N_NODES, bare_copy, random, trial_edges
 
 CLASS = "EGNNConv"
