@@ -15,7 +15,7 @@ from .published import ClofNet_vel, EGNN_vel
 NODE_DIM, EDGE_DIM = 1, 2
 # As in the prediction task, but no further than its target, frame 40 counted from 0.
 SAMPLE_EVERY = 100
-SIMULATED_STEPS = SAMPLE_EVERY * (newton.dataset.TARGET_FRAME + 1) + 1
+SIMULATED_STEPS = SAMPLE_EVERY * (newton.dataset.INPUT_FRAME + newton.dataset.FRAMES_AHEAD + 1) + 1
 WEIGHT_SEED = 0
 
 
