@@ -147,6 +147,14 @@ def clear(layer: nn.Module, inputs: Inputs) -> None:
 PASSES = {"forward": forward, "forward+backward": forward_backward}
 
 
+def force_step(layer: nn.Module, inputs: Inputs) -> None:
+    """As a force field trains: an energy's gradient in the positions, and its square's in all weights and inputs."""
+    clear(layer, inputs)
+    energy = sum((out * cotangent).sum() for out, cotangent in zip(inputs.call(layer), inputs.cotangents, strict=True))
+    (force,) = torch.autograd.grad(energy, inputs.leaves["pos"], create_graph=True)
+    force.square().sum().backward()
+
+
 def arrays(layer: nn.Module, inputs: Inputs) -> dict[str, Tensor]:
     """Everything that a call computes, by name: features, displacements, and the gradient of each input and weight."""
     clear(layer, inputs)

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import torch
 
-from . import machine, sweep_report
+from . import machine, report, sweep_report
 from .agreement import DisagreementError
 from .gemm import gemm_rates
 from .one_layer import Size, about
@@ -69,9 +69,12 @@ CORNERS = (
     replace(CLOFNET, nodes=about(100_000, 200), neighbours=200),
     replace(CLOFNET, nodes=100_000, neighbours=19, hidden=256, edge_dim=128),
 )
+# Layers whose second derivatives are timed: a quarter of a batch, because they run unfused.
+TWICE = (replace(CLOFNET, nodes=640), replace(EGNN, nodes=640))
 # A run that shows within a minute that everything works. Its times mean little.
 QUICK_AXES = (Axis(replace(CLOFNET, nodes=40, hidden=16, edge_dim=8), "nodes", (20, 100)),)
 QUICK_CORNERS = (replace(EGNN, nodes=5, neighbours=4, hidden=16), replace(CLOFNET, nodes=20_000))
+QUICK_TWICE = QUICK_CORNERS[:1]
 LIMITS = Limits(seconds=0.4, repeats=3, shortest_call=2.5, memory=machine.memory_bytes() // 2, minutes=11.0)
 QUICK_LIMITS = replace(LIMITS, seconds=0.02, shortest_call=0.01)
 
@@ -81,13 +84,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
     arguments = sys.argv[1:] if arguments is None else list(arguments)
     options = _parse(arguments)
     limits = QUICK_LIMITS if options.quick else LIMITS
-    axes, corners = (QUICK_AXES, QUICK_CORNERS) if options.quick else (AXES, CORNERS)
+    axes, corners, twice = (QUICK_AXES, QUICK_CORNERS, QUICK_TWICE) if options.quick else (AXES, CORNERS, TWICE)
     document = _head(arguments, axes, limits)
     started = time.perf_counter()
     rates = [_gemm(limits)]
     sweep = Sweep(limits, max(rates[0].values()), clock())
     try:
         with empty_compile_cache():
+            document["second_derivatives"] = [sweep.measure_second_derivatives(size) for size in twice]
             document["cases"] = [sweep.measure(size) for size in ordered(axes, corners)]
     except DisagreementError as error:
         print(f"FAILED: {error}", file=sys.stderr)
@@ -125,7 +129,7 @@ def _gemm(limits: Limits) -> dict[str, float]:
 
 def _head(arguments: Sequence[str], axes: Sequence[Axis], limits: Limits) -> dict:
     return {
-        "format": sweep_report.FORMAT,
+        "format": report.FORMAT,
         "benchmark": "sweep",
         "command": shlex.join(["python", "-m", "benchmarks.sweep", *arguments]),
         **machine.describe(),

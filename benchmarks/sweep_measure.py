@@ -13,7 +13,20 @@ from . import machine
 from .agreement import TOLERANCE, DisagreementError
 from .flops import products
 from .memory import peak_bytes
-from .one_layer import PASSES, Inputs, Layer, Size, about, arrays, clear, errors, largest_of, make_inputs, make_layer
+from .one_layer import (
+    PASSES,
+    Inputs,
+    Layer,
+    Size,
+    about,
+    arrays,
+    clear,
+    errors,
+    force_step,
+    largest_of,
+    make_inputs,
+    make_layer,
+)
 from .run import Say
 from .timing import Timing, interleave
 from .variants import COMPILE, EAGER, FUSED, fused
@@ -109,14 +122,31 @@ class Sweep:
         return {}
 
     def _measure_pass(self, key: str, size: Size, programs: dict[str, nn.Module], inputs: Inputs) -> list[dict]:
-        calls = {name: partial(PASSES[key], program, inputs) for name, program in programs.items()}
+        rows = self._measure_calls(PASSES[key], programs, inputs)
+        for row in rows:
+            name = row["variant"]
+            row["pass"], row["flops"] = key, work(programs[name], size, name == FUSED)[key]
+            row["flops_per_s"] = MS * row["flops"] / row["median_ms"]
+        return rows
+
+    def measure_second_derivatives(self, size: Size) -> dict:
+        """Time and memory of a step that differentiates a gradient; torch.compile cannot record one."""
+        self.say(f"{size}: second derivatives")
+        layer, inputs = make_layer(size), make_inputs(size)
+        programs = {EAGER: layer, FUSED: fused(layer)}
+        for program in programs.values():
+            force_step(program, inputs)
+        return {**asdict(size), "measurements": self._measure_calls(force_step, programs, inputs)}
+
+    def _measure_calls(self, run: Callable, programs: dict[str, nn.Module], inputs: Inputs) -> list[dict]:
+        """Times of a call of each program, in turn, and its memory."""
+        calls = {name: partial(run, program, inputs) for name, program in programs.items()}
         peaks = {name: _peak(call, programs[name], inputs) for name, call in calls.items()}
         timings = interleave(calls, seconds=self.limits.seconds, repeats=self.limits.repeats, device=CPU)
         return [
             {
                 "variant": name,
-                "pass": key,
-                **_figures(timing, work(programs[name], size, name == FUSED)[key]),
+                **_milliseconds(timing),
                 "ratio_to_eager": timings[EAGER].median / timing.median if EAGER in timings else None,
                 "peak_bytes": peaks[name],
             }
@@ -136,14 +166,12 @@ def work(program: Layer, size: Size, is_fused: bool) -> dict[str, int]:
     return {"forward": counted.forward, "forward+backward": counted.step(recompute=is_fused)}
 
 
-def _figures(timing: Timing, operations: int) -> dict:
+def _milliseconds(timing: Timing) -> dict:
     return {
         "median_ms": MS * timing.median,
         "lower_ms": MS * timing.lower,
         "upper_ms": MS * timing.upper,
         "repeats": timing.repeats,
-        "flops": operations,
-        "flops_per_s": operations / timing.median,
     }
 
 

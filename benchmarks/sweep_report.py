@@ -6,7 +6,7 @@ from pathlib import Path
 from . import report
 from .files import replace_file
 from .one_layer import PASSES
-from .report import FORMAT, MIB
+from .report import MIB
 from .sweep_plot import save
 from .variants import COMPILE, EAGER, FUSED
 
@@ -18,8 +18,6 @@ COLUMNS = (
     *("peak MiB eager / clof_ext", "GFLOP/s (of matmul)", "error"),
 )
 TEXT_HEADERS = ("size", "pass", "eager", "compile", "clof_ext", "quartiles", "x eager", "MiB eager", "MiB", "GFLOP/s")
-
-__all__ = ["FORMAT", "markdown", "slower", "text", "write"]
 
 
 def write(document: dict, folder: Path, stem: str) -> list[Path]:
@@ -36,7 +34,8 @@ def text(document: dict) -> str:
     for case in document["cases"]:
         for key, rows in _by_pass(case).items():
             lines.append((_size(case), key, *_text_cells(rows)))
-    return "\n".join([report.title(document), *report.aligned(lines), "", *_summary(document)])
+    twice = ["", "Second derivatives:", *second_derivatives(document)]
+    return "\n".join([report.title(document), *report.aligned(lines), "", *_summary(document), *twice])
 
 
 def _text_cells(rows: dict[str, dict]) -> tuple[str, ...]:
@@ -85,6 +84,17 @@ def _ms(rows: dict[str, dict], variant: str) -> str:
 
 def _ratio(row: dict) -> str:
     return "-" if row["ratio_to_eager"] is None else f"{row['ratio_to_eager']:.2f}"
+
+
+def second_derivatives(document: dict) -> list[str]:
+    """Lines of a table: a step that differentiates a gradient, eager and with clof_ext."""
+    lines = ["| size | eager ms | clof_ext ms | x eager | peak MiB eager / clof_ext |", "|" + " --- |" * 5]
+    for case in document["second_derivatives"]:
+        eager, fused = case["measurements"]
+        peaks = " / ".join(f"{row['peak_bytes'] / MIB:.3g}" for row in (eager, fused))
+        cells = [_size(case), f"{eager['median_ms']:.3g}", f"{fused['median_ms']:.3g}", f"**{_ratio(fused)}**", peaks]
+        lines.append("| " + " | ".join(cells) + " |")
+    return lines
 
 
 def slower(document: dict) -> list[tuple[dict, dict]]:

@@ -47,6 +47,9 @@ def test_quick_run(no_compiler, tmp_path, capsys):
     document = report.read(path)
     assert capsys.readouterr().out.strip() == sweep_report.text(document)
     assert path.with_suffix(".png").read_bytes().startswith(b"\x89PNG")
+    (twice,) = document["second_derivatives"]
+    assert [entry["variant"] for entry in twice["measurements"]] == [EAGER, FUSED]
+    assert all(entry["median_ms"] > 0 and entry["peak_bytes"] > 0 for entry in twice["measurements"])
     *measured, large = document["cases"]
     assert len(measured) == 3
     assert set(large["left_out"]) == {EAGER, COMPILE, FUSED}
@@ -134,11 +137,12 @@ def document() -> dict:
     rows = [row(name, key, median) for key in PASSES for name, median in ((EAGER, 10.0), (FUSED, 4.0))]
     slow = [row(EAGER, "forward", 10.0), row(FUSED, "forward", 12.5)] + rows[2:]
     return {
-        "format": sweep_report.FORMAT,
+        "format": report.FORMAT,
         "machine": {"cpu": "A Processor", "threads": 2, "gpus": []},
         "versions": {"torch": "2.99", "clof_ext": "0.9"},
         "settings": {"dtype": "float32", "device": "cpu"},
         "gemm": {"largest": 500e9},
+        "second_derivatives": [{**size, "measurements": [row(EAGER, "", 8.0), row(FUSED, "", 16.0)]}],
         "axes": [{"name": "nodes", "sizes": [size, {**size, "nodes": 5}]}],
         "cases": [
             {**size, "left_out": {COMPILE: "no time"}, "errors": {FUSED: 1e-6}, "measurements": rows},
@@ -160,6 +164,11 @@ def test_table_and_summary(document):
         "- torch.compile: no time: clofnet N=20 n=4 H=6 D=3",
         "- eager, clof_ext: too big: clofnet N=9 n=4 H=6 D=3",
     ]
+
+
+def test_second_derivatives_are_shown(document):
+    (line,) = sweep_report.second_derivatives(document)[2:]
+    assert line == "| clofnet N=20 n=4 H=6 D=3 | 8 | 16 | **0.62** | 8 / 16 |"
 
 
 def test_no_loss_is_said_too(document):
