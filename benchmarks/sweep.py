@@ -71,6 +71,8 @@ CORNERS = (
 )
 # Layers whose second derivatives are timed: a quarter of a batch, because they run unfused.
 TWICE = (replace(CLOFNET, nodes=640), replace(EGNN, nodes=640))
+# Features of all messages, E x H, from which on a size waits until the others are measured.
+LARGE = 20e6
 # A run that shows within a minute that everything works. Its times mean little.
 QUICK_AXES = (Axis(replace(CLOFNET, nodes=40, hidden=16, edge_dim=8), "nodes", (20, 100)),)
 QUICK_CORNERS = (replace(EGNN, nodes=5, neighbours=4, hidden=16), replace(CLOFNET, nodes=20_000))
@@ -107,11 +109,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def ordered(axes: Sequence[Axis], corners: Sequence[Size]) -> list[Size]:
-    """All sizes once: layer by layer in the order in which they are named, because each layer is compiled once; of one
-    layer the smallest graph first."""
+    """All sizes once: large ones last, which a run without time leaves out; before that layer by layer in the order in
+    which they are named, because each layer is compiled once; of one layer the smallest graph first."""
     sizes = dict.fromkeys([*(size for axis in axes for size in axis.sizes()), *corners])
     layers = list(dict.fromkeys(size.layer for size in sizes))
-    return sorted(sizes, key=lambda size: (layers.index(size.layer), size.edges))
+    return sorted(sizes, key=lambda size: (size.edges * size.hidden > LARGE, layers.index(size.layer), size.edges))
 
 
 def _parse(arguments: Sequence[str]) -> argparse.Namespace:
