@@ -22,6 +22,8 @@ from .workload import CASES, DEVICES, DTYPES, Settings
 RESULTS = Path(__file__).parent / "results"
 # A run that shows within seconds that everything works. Its times mean nothing.
 QUICK = Settings(hidden=16, n_layers=2, n_systems=4, seconds=0.02, repeats=3)
+# Settings that the command line can name.
+SETTABLE = ("hidden", "n_systems", "dtype", "device")
 QUICK_CASES = ("clofnet-5", "egnn-5")
 
 
@@ -51,6 +53,9 @@ def _parse(arguments: Sequence[str]) -> argparse.Namespace:
     parser.add_argument("--quick", action="store_true", help="tiny sizes and few repeats, to see that all works")
     parser.add_argument("--cases", nargs="+", choices=CASES, help="network and particles per system (default: all)")
     parser.add_argument("--hidden", type=int, help=f"hidden size (default: {Settings.hidden})")
+    parser.add_argument(
+        "--systems", type=int, dest="n_systems", help=f"systems in a batch (default: {Settings.n_systems})"
+    )
     parser.add_argument("--dtype", choices=DTYPES, help=f"of weights and inputs (default: {Settings.dtype})")
     parser.add_argument("--device", choices=DEVICES, help=f"default: {Settings.device}")
     parser.add_argument(
@@ -59,6 +64,8 @@ def _parse(arguments: Sequence[str]) -> argparse.Namespace:
     options = parser.parse_args(arguments)
     if options.hidden is not None and options.hidden < 2:
         parser.error(f"--hidden must be at least 2; got {options.hidden}.")
+    if options.n_systems is not None and options.n_systems < 1:
+        parser.error(f"--systems must be at least 1; got {options.n_systems}.")
     if options.device == "cuda" and not torch.cuda.is_available():
         parser.error("--device cuda: this PyTorch finds no CUDA device.")
     return options
@@ -66,7 +73,7 @@ def _parse(arguments: Sequence[str]) -> argparse.Namespace:
 
 def _chosen(options: argparse.Namespace) -> dict:
     """The settings that the command line names."""
-    return {name: value for name in ("hidden", "dtype", "device") if (value := getattr(options, name)) is not None}
+    return {name: value for name in SETTABLE if (value := getattr(options, name)) is not None}
 
 
 def _settings(options: argparse.Namespace) -> Settings:

@@ -9,6 +9,7 @@ from torch.nn.functional import mse_loss
 
 from clof_ext import newton
 
+from .diffusion import EDM
 from .published import ClofNet_vel, EGNN_vel
 
 # Inputs of a node (|v|) and of an edge (q_i q_j, |x_i - x_j|^2).
@@ -32,6 +33,7 @@ CASES = {
     "clofnet-5": Case(ClofNet_vel, 5),
     "egnn-20": Case(EGNN_vel, 20),
     "egnn-5": Case(EGNN_vel, 5),
+    "edm-18": Case(EDM, 18),
 }
 
 

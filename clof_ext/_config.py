@@ -7,6 +7,14 @@ import torch
 from . import _backends
 from ._version import __version__
 
+# What frame_message's products on CPUs are made of, for each unit that multiplies bfloat16 numbers.
+PRODUCTS = {
+    "none": "float32; bfloat16 is widened",
+    "pairs": 'float32; bfloat16 (and float32 at matmul precision "medium") in pairs',
+    "tiles": 'float32; bfloat16 (and float32 at matmul precision "high" or "medium") on AMX tiles',
+    "emulated tiles": "as on AMX tiles, by slow software for tests",
+}
+
 
 def show_config() -> None:
     """Print versions, the build, instruction sets, and for each op the backend that will run and why none faster."""
@@ -45,6 +53,7 @@ def _build() -> list[str]:
         f"compiler      {info['compiler']}, for torch >= {info['torch_target']}",
         f"CUDA kernels  {cuda}",
         f"instructions  {module.instruction_set()} (this processor runs {', '.join(module.instruction_sets())})",
+        f"products      {PRODUCTS[module.bfloat16_unit()]}",
     ]
 
 

@@ -7,7 +7,7 @@ from dataclasses import asdict, dataclass, field
 from torch import nn
 
 from ._verify import Agreement, check_call, compare, measure
-from .nn.families import CLASSES, FusedForward, UnrecognisedError, fused_forward, is_candidate
+from .nn.families import CLASSES, FusedForward, UnrecognisedError, fused_forward, holds_layers, is_candidate
 
 THE_MODEL = "(the model itself)"
 
@@ -118,7 +118,8 @@ def _replace(model: nn.Module) -> tuple[Report, list[nn.Module]]:
         # What a published layer is made of is that layer's business.
         if (inside is not None and path.startswith(inside)) or not is_candidate(layer):
             continue
-        inside = f"{path}." if path else ""
+        if not holds_layers(layer):
+            inside = f"{path}." if path else ""
         if replace_layer(layer, path or THE_MODEL, report):
             layers.append(layer)
     return report, layers

@@ -52,7 +52,7 @@ STABLE_TORCH_LIBRARY(clof_ext, library) {
 #define CLOF_FRAME_MESSAGE_INPUTS                                                                                  \
   "Tensor h, Tensor pos, Tensor? edge_attr, Tensor? edge_weight, Tensor[] weights, Tensor edges, Tensor offsets, " \
   "int edge_depth, int coord_depth, bool attention, str basis, str mode, str activation, bool tanh, float clamp, " \
-  "str message_reduce, str vector_reduce"
+  "str message_reduce, str vector_reduce, str precision=\"highest\""
   library.def("frame_message(" CLOF_FRAME_MESSAGE_INPUTS ") -> (Tensor message, Tensor vector)");
   library.def("frame_message_backward(Tensor grad_message, Tensor grad_vector, " CLOF_FRAME_MESSAGE_INPUTS
               ") -> (Tensor grad_h, Tensor grad_pos, Tensor grad_edge_attr, Tensor grad_edge_weight, "
@@ -87,6 +87,17 @@ pybind11::dict build_info() {
   return info;
 }
 
+// What multiplies bfloat16 numbers with the instruction set in use, for show_config().
+std::string bfloat16_unit() {
+  switch (clof::cpu::kernels().unit) {
+    case clof::BFloat16Unit::none: return "none";
+    case clof::BFloat16Unit::pairs: return "pairs";
+    case clof::BFloat16Unit::tiles: return "tiles";
+    case clof::BFloat16Unit::emulated_tiles: return "emulated tiles";
+  }
+  return "none";
+}
+
 }  // namespace
 
 PYBIND11_MODULE(_C, module) {
@@ -95,6 +106,10 @@ PYBIND11_MODULE(_C, module) {
   module.def(
       "instruction_set", [] { return std::string(clof::cpu::kernels().instruction_set); },
       "The instruction set in use.");
+  module.def("emulated_instruction_sets", &clof::cpu::emulated,
+             "Instruction sets that software runs in part, for tests.");
+  module.def("bfloat16_unit", &bfloat16_unit,
+             "What multiplies bfloat16 numbers in frame_message: 'none', 'pairs', 'tiles' or 'emulated tiles'.");
   module.def("select_instruction_set", &clof::cpu::select, pybind11::arg("name"),
              "Use another instruction set, for tests and measurements; False if it is not available.");
   clof::host::bind_newton_simulate(module);

@@ -15,7 +15,7 @@ splits = {"train": newton.Parameters("es5", 0, 1000), "valid": newton.Parameters
 newton.make_data_set(folder / "data", splits, print)
 samples = newton.load_trajectories(folder / "data" / "valid.safetensors").samples()
 
-recipe = replace(newton.PUBLISHED, epochs=20)
+recipe = newton.Recipe(epochs=20)
 for name in ("linear", "clofnet"):
     history = newton.train(folder / "data", folder / name, replace(recipe, network=name))
     network, trained = newton.load_network(folder / name)

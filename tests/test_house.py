@@ -23,6 +23,7 @@ ROOMS = ["cli", "conformation", "newton", "training", "replace", "models", "nn",
 OWNED = {
     "triton": "triton", "safetensors": "training", "matplotlib": "training", "rdkit": "conformation",
     "ase": "conformation", "tblite": "conformation", "posebusters": "conformation", "torch_geometric": "pyg",
+    "vesin": "neighbors",
 }  # fmt: skip
 TOP_LEVEL = {
     ".ci", ".clang-format", ".gitignore", "CHANGELOG.md", "CMakeLists.txt", "CONTRIBUTING.md", "LICENSE", "MANIFEST.in",
@@ -123,7 +124,7 @@ def test_ops_say_shapes_results_and_errors(name: str):
     text = getattr(clof_ext.ops, name).__doc__
     if "are those of" not in text:
         assert all(section in text for section in DOCSTRING_SECTIONS)
-        assert re.search(r"\((N|E|num_segments)[,)]", text), "no shapes"
+        assert re.search(r"\((N|E|R|num_segments)[,)]", text), "no shapes"
 
 
 @pytest.mark.skipif(_backends.binary() is None, reason="needs the compiled extension")

@@ -1,5 +1,10 @@
-"""One molecule as bytes: four sizes, then its arrays, widest numbers first, each bond once."""
+"""One molecule as bytes: its sizes, then its arrays, widest numbers first, each bond once.
 
+Molecules travel between processes in this form, too: a tensor would take a shared file for each of its arrays.
+"""
+
+import copyreg
+import math
 import struct
 
 import numpy as np
@@ -33,7 +38,7 @@ def unpack_molecule(payload: bytes | memoryview) -> Molecule:
 
     def array(dtype: str, *shape: int) -> np.ndarray:
         nonlocal at
-        values = np.frombuffer(payload, dtype, count=int(np.prod(shape)), offset=at).reshape(shape)
+        values = np.frombuffer(payload, dtype, count=math.prod(shape), offset=at).reshape(shape)
         at += values.nbytes
         return values
 
@@ -53,3 +58,6 @@ def unpack_molecule(payload: bytes | memoryview) -> Molecule:
         weights=torch.from_numpy(weights.astype(np.float64)),
         name=texts[smiles_length:].decode(),
     )
+
+
+copyreg.pickle(Molecule, lambda molecule: (unpack_molecule, (pack_molecule(molecule),)))

@@ -7,7 +7,7 @@ from typing import Protocol, TypeVar
 
 from tqdm import tqdm
 
-from ..training import FileError
+from ..training import FileError, OptionError
 from ._parallel import ordered_map
 from .chemistry import ChemistryError
 from .molecule import Molecule
@@ -46,8 +46,11 @@ def build_store(
         the writer, closed, with the numbers of molecules and conformers and the skipped items.
 
     Raises:
+        OptionError: a finished store is there already, which may have taken days to make.
         StoreError: the unfinished store at the path was begun with other settings.
     """
+    if Path(path).exists():
+        raise OptionError(f"{path} is there already; remove it to make it anew.")
     with StoreWriter(path, settings) as writer:
         left = [item for item in items if item.name not in writer.done]
         done = len(items) - len(left)

@@ -2,9 +2,9 @@
 
 import argparse
 
-from . import data_commands
+from . import data_commands, train_commands
 
-PARTS = (data_commands,)
+PARTS = (data_commands, train_commands)
 
 
 def add_commands(subparsers: "argparse._SubParsersAction") -> None:

@@ -30,7 +30,7 @@ def edge_attention(
     Args:
         query: (N, K, D).
         h: (N, H).
-        edge: (E, H).
+        edge: (E, H), here and below with rows for ghosts.
         in_weight, out_weight: (K, D, 2 H).
         near: the order of atoms and edges.
         keep: (E, K) factors of the weights, from dropout; or an empty tensor for none.
@@ -44,55 +44,75 @@ def edge_attention(
 class _EdgeAttention(torch.autograd.Function):
     @staticmethod
     def forward(ctx, query, h, edge, in_weight, out_weight, near, keep):
-        ctx.save_for_backward(query, h, edge, in_weight, out_weight, keep)
-        ctx.near = near
         out, total = torch.zeros_like(query), query.new_zeros(query.shape[:2])
+        weight = edge.new_empty(len(edge), query.shape[1])
+        hidden = h.shape[1]
+        unseen = edge.new_zeros(len(edge), 1).masked_fill_(near.ghost[:, None], -math.inf)
         for group in near.groups:
-            ends = _ends(h, edge, near, group)
-            _, weight, kept = _weights(query, ends, in_weight, keep, group)
-            mean = kept.transpose(1, 2) @ ends
-            out[group.nodes] = (mean.transpose(0, 1) @ out_weight.transpose(1, 2)).transpose(0, 1)
-            total[group.nodes] = kept.sum(1)
+            source, along = _ends(h, edge, near, group)
+            probe = _probe(query, in_weight, group)
+            score = torch.baddbmm(_matrix(unseen, group), source, probe[..., :hidden].mT)
+            score.baddbmm_(along, probe[..., hidden:].mT)
+            _matrix(weight, group).copy_(score.softmax(1))
+            kept = _kept(weight, keep, group).mT
+            mean = torch.cat((kept @ source, kept @ along), 2)
+            out[group.nodes] = (mean.transpose(0, 1) @ out_weight.mT).transpose(0, 1)
+            total[group.nodes] = kept.sum(2)
+        ctx.save_for_backward(query, h, edge, in_weight, out_weight, keep, weight)
+        ctx.near = near
         return out, total
 
     @staticmethod
     @once_differentiable
     def backward(ctx, grad_out, grad_total):
-        query, h, edge, in_weight, out_weight, keep = ctx.saved_tensors
+        query, h, edge, in_weight, out_weight, keep, weights = ctx.saved_tensors
         near, hidden = ctx.near, h.shape[1]
         grad_query, grad_h, grad_edge = torch.zeros_like(query), torch.zeros_like(h), torch.empty_like(edge)
         grad_in, grad_out_weight = torch.zeros_like(in_weight), torch.zeros_like(out_weight)
         scale = 1 / math.sqrt(query.shape[2])
         for group in near.groups:
-            ends = _ends(h, edge, near, group)
-            probe, weight, kept = _weights(query, ends, in_weight, keep, group)
+            source, along = _ends(h, edge, near, group)
+            weight, kept = _matrix(weights, group), _kept(weights, keep, group)
+            mean = torch.cat((kept.mT @ source, kept.mT @ along), 2)
             grad = grad_out[group.nodes].transpose(0, 1)
-            mean = kept.transpose(1, 2) @ ends
-            grad_out_weight.baddbmm_(grad.transpose(1, 2), mean.transpose(0, 1))
+            grad_out_weight.baddbmm_(grad.mT, mean.transpose(0, 1))
             grad_mean = (grad @ out_weight).transpose(0, 1)
-            grad_kept = torch.baddbmm(grad_total[group.nodes][:, None], ends, grad_mean.transpose(1, 2))
-            grad_weight = grad_kept * keep[group.edges].view_as(kept) if len(keep) else grad_kept
+            grad_kept = torch.baddbmm(grad_total[group.nodes][:, None], source, grad_mean[..., :hidden].mT)
+            grad_kept.baddbmm_(along, grad_mean[..., hidden:].mT)
+            grad_weight = grad_kept * _matrix(keep, group) if len(keep) else grad_kept
             grad_score = weight * (grad_weight - (weight * grad_weight).sum(1, keepdim=True))
-            grad_ends = torch.bmm(kept, grad_mean).baddbmm_(grad_score, probe).flatten(0, 1)
-            grad_edge[group.edges] = grad_ends[:, hidden:]
-            grad_h.index_add_(0, near.source[group.edges], grad_ends[:, :hidden])
-            grad_probe = (grad_score.transpose(1, 2) @ ends).transpose(0, 1)
-            grad_query[group.nodes] = (grad_probe @ in_weight.transpose(1, 2)).transpose(0, 1) * scale
+            probe = _probe(query, in_weight, group)
+            torch.bmm(kept, grad_mean[..., hidden:], out=_matrix(grad_edge, group))
+            _matrix(grad_edge, group).baddbmm_(grad_score, probe[..., hidden:])
+            grad_source = torch.bmm(kept, grad_mean[..., :hidden]).baddbmm_(grad_score, probe[..., :hidden])
+            grad_h.index_add_(0, near.source[group.edges], grad_source.flatten(0, 1))
+            grad_probe = torch.cat((grad_score.mT @ source, grad_score.mT @ along), 2).transpose(0, 1)
+            grad_query[group.nodes] = (grad_probe @ in_weight.mT).transpose(0, 1) * scale
             grad_in.baddbmm_(query[group.nodes].permute(1, 2, 0), grad_probe, alpha=scale)
         return grad_query, grad_h, grad_edge, grad_in, grad_out_weight, None, None
 
 
-def _ends(h: Tensor, edge: Tensor, near: Neighbourhoods, group: Group) -> Tensor:
-    """[h_i, edge_ij] of a group, (n, degree, 2 H)."""
-    ends = torch.cat((h[near.source[group.edges]], edge[group.edges]), 1)
-    return ends.view(-1, group.degree, ends.shape[1])
+def _matrix(values: Tensor, group: Group) -> Tensor:
+    """The rows of a group's edges, (n, degree, ...), without a copy."""
+    return values[group.edges].unflatten(0, (-1, group.degree))
 
 
-def _weights(query: Tensor, ends: Tensor, in_weight: Tensor, keep: Tensor, group: Group) -> tuple[Tensor, ...]:
-    """What each head looks for, (n, K, 2 H), and the softmax weights without and with dropout, (n, degree, K)."""
-    probe = (query[group.nodes].transpose(0, 1) @ in_weight).transpose(0, 1) / math.sqrt(query.shape[2])
-    weight = (ends @ probe.transpose(1, 2)).softmax(1)
-    return probe, weight, weight * keep[group.edges].view_as(weight) if len(keep) else weight
+def _ends(h: Tensor, edge: Tensor, near: Neighbourhoods, group: Group) -> tuple[Tensor, Tensor]:
+    """h_i and edge_ij of a group, each (n, degree, H)."""
+    # Several times as fast as indexing.
+    source = h.index_select(0, near.source[group.edges])
+    return source.unflatten(0, (-1, group.degree)), _matrix(edge, group)
+
+
+def _probe(query: Tensor, in_weight: Tensor, group: Group) -> Tensor:
+    """What each head looks for in [h_i, edge_ij]: (n, K, 2 H)."""
+    scaled = query[group.nodes].transpose(0, 1) / math.sqrt(query.shape[2])
+    return (scaled @ in_weight).transpose(0, 1)
+
+
+def _kept(weight: Tensor, keep: Tensor, group: Group) -> Tensor:
+    """A group's softmax weights after dropout, (n, degree, K)."""
+    return _matrix(weight, group) * _matrix(keep, group) if len(keep) else _matrix(weight, group)
 
 
 def edge_product(h: Tensor, edge: Tensor, weight: Tensor, bias: Tensor, near: Neighbourhoods) -> Tensor:
@@ -111,9 +131,11 @@ def edge_product(h: Tensor, edge: Tensor, weight: Tensor, bias: Tensor, near: Ne
 class _EdgeProduct(torch.autograd.Function):
     @staticmethod
     def forward(ctx, h, edge, weight, bias, near):
-        before = edge.new_empty(len(edge), len(weight))
+        before = torch.addmm(bias, edge, weight[:, h.shape[1] :].T)
+        of_product = weight[:, : h.shape[1]].T
         for group in near.groups:
-            torch.addmm(bias, _products(h, edge, near, group), weight.T, out=before[group.edges])
+            source, target = _source_and_target(h, near, group)
+            before[group.edges].addmm_((source * target).flatten(0, 1), of_product)
         ctx.save_for_backward(h, edge, weight, before)
         ctx.near = near
         return softplus(before)
@@ -123,20 +145,20 @@ class _EdgeProduct(torch.autograd.Function):
     def backward(ctx, grad):
         h, edge, weight, before = ctx.saved_tensors
         near, hidden = ctx.near, h.shape[1]
-        grad_h, grad_edge = torch.zeros_like(h), torch.empty_like(edge)
-        grad_weight, grad_bias = torch.zeros_like(weight), weight.new_zeros(len(weight))
+        grad_before = grad * before.sigmoid()
+        grad_edge = grad_before @ weight[:, hidden:]
+        grad_h, grad_weight = torch.zeros_like(h), torch.zeros_like(weight)
+        torch.mm(grad_before.T, edge, out=grad_weight[:, hidden:])
         for group in near.groups:
-            grad_before = grad[group.edges] * before[group.edges].sigmoid()
-            grad_weight.addmm_(grad_before.T, _products(h, edge, near, group))
-            grad_bias += grad_before.sum(0)
-            both = grad_before @ weight
-            grad_edge[group.edges] = both[:, hidden:]
-            source, target = near.source[group.edges], near.target[group.edges]
-            grad_h.index_add_(0, source, both[:, :hidden] * h[target])
-            grad_h.index_add_(0, target, both[:, :hidden] * h[source])
-        return grad_h, grad_edge, grad_weight, grad_bias, None
+            source, target = _source_and_target(h, near, group)
+            grad_weight[:, :hidden].addmm_(grad_before[group.edges].T, (source * target).flatten(0, 1))
+            grad_product = (grad_before[group.edges] @ weight[:, :hidden]).view_as(source)
+            grad_h[group.nodes] += (grad_product * source).sum(1)
+            grad_h.index_add_(0, near.source[group.edges], (grad_product * target).flatten(0, 1))
+        return grad_h, grad_edge, grad_weight, grad_before.sum(0), None
 
 
-def _products(h: Tensor, edge: Tensor, near: Neighbourhoods, group: Group) -> Tensor:
-    """[h_i * h_j, edge_ij] of a group, (n degree, 2 H)."""
-    return torch.cat((h[near.source[group.edges]] * h[near.target[group.edges]], edge[group.edges]), 1)
+def _source_and_target(h: Tensor, near: Neighbourhoods, group: Group) -> tuple[Tensor, Tensor]:
+    """h_i, (n, degree, H), and h_j, (n, 1, H), of a group."""
+    source = h.index_select(0, near.source[group.edges])
+    return source.unflatten(0, (-1, group.degree)), h[group.nodes, None]

@@ -40,17 +40,22 @@ def embed(molecule: Molecule, count: int, seed: int) -> Chem.Mol:
     return mol
 
 
-def relax_in_force_field(mol: Chem.Mol) -> Tensor:
-    """Relax all conformers of a molecule in place; returns their energies, (C,) float64 in kcal/mol.
+def relax_in_force_field(mol: Chem.Mol) -> tuple[Tensor, Tensor]:
+    """Relax all conformers of a molecule.
 
     Where the force field lacks parameters, the conformers stay as they are and the energies are NaN.
+
+    Returns:
+        (C, N, 3) float64 positions in angstrom, and (C,) float64 energies in kcal/mol.
     """
-    unknown = torch.full((mol.GetNumConformers(),), torch.nan, dtype=torch.float64)
+    # The copy, since the force field's setup changes which bonds are aromatic.
+    copy = Chem.Mol(mol)
+    energies = torch.full((mol.GetNumConformers(),), torch.nan, dtype=torch.float64)
     with rdBase.BlockLogs():
-        if not rdForceFieldHelpers.MMFFHasAllMoleculeParams(mol):
-            return unknown
-        relaxed = rdForceFieldHelpers.MMFFOptimizeMoleculeConfs(mol, maxIters=MAX_STEPS, mmffVariant=FORCE_FIELD)
-    return torch.tensor([energy for _, energy in relaxed], dtype=torch.float64)
+        if rdForceFieldHelpers.MMFFHasAllMoleculeParams(copy):
+            done = rdForceFieldHelpers.MMFFOptimizeMoleculeConfs(copy, maxIters=MAX_STEPS, mmffVariant=FORCE_FIELD)
+            energies = torch.tensor([energy for _, energy in done], dtype=torch.float64)
+    return conformer_positions(copy), energies
 
 
 def etkdg(molecule: Molecule, count: int, seed: int) -> Molecule:
@@ -60,9 +65,7 @@ def etkdg(molecule: Molecule, count: int, seed: int) -> Molecule:
 
 def etkdg_relaxed(molecule: Molecule, count: int, seed: int) -> Molecule:
     """The molecule with ``count`` ETKDG conformers relaxed in the force field: a baseline."""
-    mol = embed(molecule, count, seed)
-    relax_in_force_field(mol)
-    return molecule.with_conformers(conformer_positions(mol))
+    return molecule.with_conformers(relax_in_force_field(embed(molecule, count, seed))[0])
 
 
 def _embed(mol: Chem.Mol, count: int, seed: int, name: str) -> None:

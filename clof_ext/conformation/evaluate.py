@@ -46,12 +46,12 @@ class Comparison:
 
     Attributes:
         reference: the molecule with its R reference conformers.
-        generated: (2R, N, 3) of each method whose conformers are given.
+        generated: the molecule with the conformers of each method that are given, the first 2R of which count.
         baselines: names of the baselines to embed.
     """
 
     reference: Molecule
-    generated: dict[str, Tensor]
+    generated: dict[str, Molecule]
     baselines: tuple[str, ...]
 
     @property
@@ -159,22 +159,21 @@ def _comparisons(
         found = {name: store[reference.smiles] for name, store in stores.items() if reference.smiles in store}
         if len(found) < len(stores):
             continue
-        comparison = Comparison(reference, {name: each.positions for name, each in found.items()}, baselines)
+        comparison = Comparison(reference, found, baselines)
         fault = _fault(comparison)
         if fault:
             skipped.append(Skipped(reference.name, fault))
         else:
-            first = {name: positions[: comparison.count] for name, positions in comparison.generated.items()}
-            yield Comparison(reference, first, baselines)
+            yield comparison
 
 
 def _fault(comparison: Comparison) -> str:
     """Why a molecule cannot be compared on, or nothing."""
     if comparison.reference.num_conformers == 0:
         return "it has no reference conformers."
-    for name, positions in comparison.generated.items():
-        if len(positions) < comparison.count:
-            return f"{name} has {len(positions)} conformers of it, fewer than {comparison.count}."
+    for name, molecule in comparison.generated.items():
+        if molecule.num_conformers < comparison.count:
+            return f"{name} has {molecule.num_conformers} conformers of it, fewer than {comparison.count}."
     return ""
 
 
@@ -182,7 +181,7 @@ def _compare(measures: Measures, comparison: Comparison) -> dict[str, Result] | 
     """All methods on one molecule, or why it cannot be compared on."""
     reference = comparison.reference
     try:
-        generated = dict(comparison.generated)
+        generated = {name: molecule.positions[: comparison.count] for name, molecule in comparison.generated.items()}
         for name in comparison.baselines:
             generated[name] = BASELINES[name](reference, comparison.count, measures.seed).positions
         of_reference = _properties(measures, reference, reference.positions)

@@ -12,7 +12,7 @@ from torch import Tensor
 from ..training import extra
 from . import xtb
 from .building import build_store
-from .chemistry import ChemistryError, from_rdkit, read_smiles
+from .chemistry import ChemistryError, from_rdkit, read_smiles, to_rdkit
 from .embed import embed, relax_in_force_field
 from .molecule import Molecule
 from .rmsd import best_rmsd, heavy
@@ -79,15 +79,17 @@ def make_conformers(entry: Entry, recipe: Recipe) -> Molecule:
     Raises:
         ChemistryError: the SMILES cannot be read or embedded, or no geometry could be relaxed.
     """
-    embedded = embed(read_smiles(entry.smiles, entry.name), recipe.embeddings, recipe.seed)
-    energies = relax_in_force_field(embedded) * KCAL_PER_MOL
-    # Read again, since the embedding settled stereo centres that the SMILES left open.
-    molecule = from_rdkit(embedded, entry.name)
-    molecule = molecule.with_conformers(molecule.positions[distinct(molecule, molecule.positions, energies)])
-    positions, energies = _relax_all(molecule)
-    low = distinct(molecule, positions, energies)
-    low = low[energies[low] <= energies[low[0]] + ENERGY_WINDOW]
-    return molecule.with_conformers(positions[low], energies[low], boltzmann_weights(energies[low]))
+    # Read twice, since the embedding settles stereo centres that the SMILES leaves open.
+    embedded = from_rdkit(embed(read_smiles(entry.smiles, entry.name), recipe.embeddings, recipe.seed), entry.name)
+    positions, energies = relax_in_force_field(to_rdkit(embedded))
+    molecule = embedded.with_conformers(positions[distinct(embedded, positions, energies * KCAL_PER_MOL)])
+    molecule, faults = xtb.relax_all(molecule)
+    if not molecule.num_conformers:
+        raise ChemistryError(f"{faults[-1]} The same for all {len(faults)} embeddings.")
+    low = distinct(molecule, molecule.positions, molecule.energies)
+    low = low[molecule.energies[low] <= molecule.energies[low[0]] + ENERGY_WINDOW]
+    energies = molecule.energies[low]
+    return molecule.with_conformers(molecule.positions[low], energies, boltzmann_weights(energies))
 
 
 def distinct(molecule: Molecule, positions: Tensor, energies: Tensor) -> Tensor:
@@ -131,6 +133,7 @@ def make_set(entries: Sequence[Entry], path: str | Path, recipe: Recipe, process
         the writer, closed, with the numbers of molecules and conformers and the skipped entries.
 
     Raises:
+        OptionError: a finished store is there already.
         StoreError: an unfinished store at the path was made with another recipe.
     """
     settings = {"source": "made from SMILES", "method": xtb.METHOD, "recipe": asdict(recipe)}
@@ -167,17 +170,3 @@ def _canonical(smiles: str) -> str:
         return read_smiles(smiles).smiles
     except ChemistryError:
         return smiles
-
-
-def _relax_all(molecule: Molecule) -> tuple[Tensor, Tensor]:
-    """Positions (C, N, 3) and energies (C,) of the geometries that could be relaxed."""
-    relaxed, reason = [], ""
-    for position in molecule.positions:
-        try:
-            relaxed.append(xtb.relax(molecule, position))
-        except ChemistryError as error:
-            reason = str(error)
-    if not relaxed:
-        raise ChemistryError(f"{reason} The same for all {molecule.num_conformers} embeddings.")
-    positions, energies = zip(*relaxed, strict=True)
-    return torch.stack(positions), torch.tensor(energies, dtype=torch.float64)

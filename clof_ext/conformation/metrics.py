@@ -87,7 +87,8 @@ def mmd(samples: Tensor, others: Tensor) -> Tensor:
 
 def _mmd_of_block(samples: Tensor, others: Tensor) -> Tensor:
     both = torch.cat((samples, others), 1)
-    squared = (both[:, :, None] - both[:, None]).square().sum(-1)
+    # By products, small distances between large numbers would be lost.
+    squared = torch.cdist(both, both, compute_mode="donot_use_mm_for_euclid_dist").square()
     count = both.shape[1]
     width = squared.sum((1, 2)) / (count * (count - 1))
     # All samples coincide: every kernel is 1.

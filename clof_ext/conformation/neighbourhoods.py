@@ -1,6 +1,7 @@
 """The edges of molecules in an order in which those into each atom form a matrix."""
 
 import weakref
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import torch
@@ -10,6 +11,8 @@ from ..graph import EdgePlan, prepare_graph
 
 # Edges of a group: what one group reads and writes stays in a core's cache.
 GROUP_EDGES = 1024
+# Ghost edges that a group may have, in all and for each edge: work on ghosts is cheaper than one more group.
+MAX_GHOSTS, GHOSTS_PER_EDGE = 64, 0.1
 
 
 @dataclass(frozen=True)
@@ -30,16 +33,21 @@ class Group:
 class Neighbourhoods:
     """Atoms sorted by the number of edges into them, and edges by the atom that they go into.
 
+    Where few atoms have just so many edges, they join the atoms that have more, and get ghosts in place of the edges
+    that they lack: loops, on which frames are 0 and attention does not look. S counts edges and ghosts.
+
     Attributes:
         node_order: (N,) int64, old number of each atom in the new order.
-        edge_order: (E,) int64, old number of each edge.
-        source, target: (E,) int64, ends of the edges in the new order; targets never decrease.
+        edge_order: (S,) int64, old number of each edge; of a ghost, any.
+        ghost: (S,) bool.
+        source, target: (S,) int64, ends of the edges in the new order; targets never decrease.
         plan: the same edges for the ops, with the targets as receivers.
         groups: the atoms that have edges.
     """
 
     node_order: Tensor
     edge_order: Tensor
+    ghost: Tensor
     source: Tensor
     target: Tensor
     plan: EdgePlan
@@ -67,26 +75,49 @@ _made: "weakref.WeakKeyDictionary[EdgePlan, Neighbourhoods]" = weakref.WeakKeyDi
 
 def _sorted_by_degree(edge_index: Tensor, num_nodes: int) -> Neighbourhoods:
     degree = edge_index[1].bincount(minlength=num_nodes)
-    node_order = degree.argsort(stable=True)
+    degree, node_order = degree.sort(stable=True)
     place = torch.empty_like(node_order)
     place[node_order] = torch.arange(num_nodes, device=place.device)
-    target, edge_order = place[edge_index[1]].sort(stable=True)
-    source = place[edge_index[0]][edge_order]
+    groups = tuple(_groups(degree))
+    slots = torch.zeros_like(degree)
+    for group in groups:
+        slots[group.nodes] = group.degree
+    target = torch.arange(num_nodes, device=slots.device).repeat_interleave(slots)
+    sorted_target, numbers = place[edge_index[1]].sort(stable=True)
+    # An edge's slot: where its target's slots start, and the number of edges into the same target before it.
+    ghosts_before = (slots.cumsum(0) - slots) - (degree.cumsum(0) - degree)
+    slot = torch.arange(len(numbers), device=slots.device) + ghosts_before[sorted_target]
+    ghost = torch.ones_like(target, dtype=torch.bool)
+    ghost[slot] = False
+    edge_order, source = torch.zeros_like(target), target.clone()
+    edge_order[slot], source[slot] = numbers, place[edge_index[0]][numbers]
     plan = prepare_graph(torch.stack((target, source)), num_nodes)
-    return Neighbourhoods(node_order, edge_order, source, target, plan, tuple(_groups(degree)))
+    return Neighbourhoods(node_order, edge_order, ghost, source, target, plan, groups)
 
 
-def _groups(degree: Tensor):
-    """Groups of about GROUP_EDGES edges, from the unsorted numbers of edges into the atoms."""
-    node = edge = 0
-    for size, count in enumerate(degree.bincount().tolist()):
-        if size == 0:
-            node += count
-            continue
-        step = max(GROUP_EDGES // size, 1)
+def _groups(degree: Tensor) -> Iterator[Group]:
+    """Groups of up to about GROUP_EDGES slots, from the rising numbers of edges into the atoms."""
+    counts = degree.bincount().tolist()
+    node, slot = sum(counts[:1]), 0
+    for size, count in _joined(counts):
         end = node + count
         while node < end:
-            stop = min(node + step, end)
-            n_edges = (stop - node) * size
-            yield Group(slice(node, stop), slice(edge, edge + n_edges), size)
-            node, edge = stop, edge + n_edges
+            stop = min(node + max(GROUP_EDGES // size, 1), end)
+            n_slots = (stop - node) * size
+            yield Group(slice(node, stop), slice(slot, slot + n_slots), size)
+            node, slot = stop, slot + n_slots
+
+
+def _joined(counts: list[int]) -> Iterator[tuple[int, int]]:
+    """(degree, number of atoms) after atoms of nearly the same degree were joined; counts[d] atoms have d edges."""
+    atoms = edges = largest = 0
+    for size, count in enumerate(counts):
+        if size == 0 or count == 0:
+            continue
+        ghosts = atoms * size - edges
+        if ghosts > max(MAX_GHOSTS, GHOSTS_PER_EDGE * (edges + count * size)):
+            yield largest, atoms
+            atoms = edges = 0
+        atoms, edges, largest = atoms + count, edges + count * size, size
+    if atoms:
+        yield largest, atoms

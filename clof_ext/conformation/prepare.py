@@ -38,7 +38,7 @@ def prepare_set(
         the writer, closed, with the numbers of molecules and conformers and the skipped entries.
 
     Raises:
-        OptionError: ``conformers`` or ``molecules`` is less than 1.
+        OptionError: ``conformers`` or ``molecules`` is less than 1, or a finished store is there already.
         FileError: the set cannot be read at all, or an unfinished store at ``output`` was begun with other settings.
     """
     for value, name in ((conformers, "conformers"), (molecules, "molecules")):

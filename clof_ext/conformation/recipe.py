@@ -58,6 +58,6 @@ class TrainingRecipe:
 PUBLISHED = TrainingRecipe()
 # For a few hundred molecules on a CPU: a smaller network, smaller batches, averaged weights; see docs/conformations.md.
 SMALL = replace(
-    PUBLISHED, hidden_dim=128, dropout=0.0, batch_size=32, average_decay=0.999, clip_norm=10.0, validate_every=5
+    PUBLISHED, hidden_dim=96, dropout=0.0, batch_size=32, average_decay=0.999, clip_norm=5.0, validate_every=5
 )
 RECIPES = {"published": PUBLISHED, "small": SMALL}

@@ -97,7 +97,8 @@ class ScoreNetwork(nn.Module):
     def _edge_features(self, pos: Tensor, edge_type: Tensor, near: Neighbourhoods) -> Tensor:
         # The op's frame is that of the reversed edge: its receiver is our target.
         scalars = ops.edge_scalars(pos, near.plan)
-        distance = safe_norm((pos[near.source] - pos[near.target]).square().sum(1))
+        ends = pos.index_select(0, near.source), pos.index_select(0, near.target)
+        distance = safe_norm((ends[0] - ends[1]).square().sum(1))
         along_target, along_source, across = -scalars[:, 2], -scalars[:, 5], scalars[:, 7]
         first, second = self.project.layers
         by_angle, by_source, by_target = first.weight.split((2, self.hidden_dim, self.hidden_dim), 1)

@@ -63,6 +63,25 @@ def relax(molecule: Molecule, position: Tensor) -> tuple[Tensor, float]:
     return relaxed, energy
 
 
+def relax_all(molecule: Molecule) -> tuple[Molecule, list[str]]:
+    """Relax all conformers.
+
+    Returns:
+        the molecule with those that could be relaxed and their energies, and the reasons why others could not.
+    """
+    positions, energies, faults = [], [], []
+    for start in molecule.positions:
+        try:
+            position, energy = relax(molecule, start)
+        except ChemistryError as error:
+            faults.append(str(error))
+        else:
+            positions.append(position)
+            energies.append(energy)
+    relaxed = torch.stack(positions) if positions else molecule.positions[:0]
+    return molecule.with_conformers(relaxed, torch.tensor(energies, dtype=torch.float64)), faults
+
+
 def properties(molecule: Molecule) -> Properties:
     """Energy and gap of every conformer; NaN where the calculation fails."""
     rows = [_single_point(molecule, position) for position in molecule.positions]

@@ -5,7 +5,7 @@ from .energy import energy
 from .evaluate import Errors, equivariance_error, load_network, prediction_errors, rollout
 from .networks import make_network
 from .prediction import Prediction, predict, predict_samples, system_errors
-from .recipe import BEST, PUBLISHED, Recipe
+from .recipe import Recipe, best, published
 from .settings import Setting, setting
 from .simulate import simulate
 from .systems import LAWS, Systems, initial_systems
@@ -13,9 +13,7 @@ from .train import train
 from .trajectories import Parameters, Trajectories, load_trajectories, make_data_set, simulate_trajectories
 
 __all__ = [
-    "BEST",
     "LAWS",
-    "PUBLISHED",
     "Batch",
     "Errors",
     "Parameters",
@@ -25,6 +23,7 @@ __all__ = [
     "Setting",
     "Systems",
     "Trajectories",
+    "best",
     "edge_attributes",
     "energy",
     "equivariance_error",
@@ -39,6 +38,7 @@ __all__ = [
     "predict",
     "predict_samples",
     "prediction_errors",
+    "published",
     "rollout",
     "setting",
     "simulate",

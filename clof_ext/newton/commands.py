@@ -89,9 +89,9 @@ def _train(options: argparse.Namespace) -> int:
 
 
 def chosen_recipe(options: argparse.Namespace, law: Setting) -> Recipe:
-    """The named recipe with the setting's number of epochs and the options that were given."""
+    """The named recipe of a setting, with the options that were given."""
     given = {name: getattr(options, name) for name in RECIPE_OPTIONS if hasattr(options, name)}
-    return replace(RECIPES[options.recipe], **{"epochs": law.epochs, **given})
+    return replace(RECIPES[options.recipe](law), **given)
 
 
 def _add_evaluate(steps: argparse._SubParsersAction) -> None:
@@ -113,7 +113,7 @@ def _evaluate(options: argparse.Namespace) -> int:
     for path in options.runs:
         reports.append(evaluate_run(path, trajectories, options.split, roll=options.rollout))
         if options.out:
-            write_json(options.out / f"{reports[-1]['name']}.json", reports[-1])
+            write_json(options.out / f"{reports[-1]['name']}-{options.split}.json", reports[-1])
     print(text_table(reports))
     if options.plot:
         _plot(options, trajectories, reports)
@@ -184,6 +184,8 @@ RECIPE_OPTIONS = {
     "frame": ({"choices": MODES}, "of ClofNet and EGNN, see clof_ext.ops.edge_frame"),
     "attention": (_SWITCH, "gated messages, in ClofNet and EGNN"),
     "tanh": (_SWITCH, "bounded coefficients, in ClofNet and EGNN"),
+    "pair_features": (_SWITCH, "more edge features: energies, radial velocity, angular momentum of each pair"),
+    "moving_frame": (_SWITCH, "in the centre-of-mass frame: exact under boosts, momentum conserved; without fields"),
     "epochs": ({"type": _whole}, "number of epochs (default: the setting's published number)"),
     "batch_size": ({"type": _whole}, "systems in a batch, over all processes"),
     "learning_rate": ({"type": _positive}, "of AdamW"),

@@ -58,8 +58,8 @@ def load_network(path: Path) -> tuple[nn.Module, TrainedModel]:
 
 
 def recipe_of(trained: TrainedModel) -> Recipe:
-    """The recipe that a network was trained with."""
-    return Recipe(**{name: trained.config[name] for name in Recipe.__dataclass_fields__})
+    """The recipe that a network was trained with; an older file lacks newer options, which have their defaults."""
+    return Recipe(**{name: value for name, value in trained.config.items() if name in Recipe.__dataclass_fields__})
 
 
 def summarise(errors: Tensor) -> Errors:

@@ -1,6 +1,6 @@
 """How a network is trained: every number of it."""
 
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 
 from torch import nn
 from torch.optim import AdamW, Optimizer
@@ -8,10 +8,13 @@ from torch.optim.lr_scheduler import CosineAnnealingLR, LRScheduler, StepLR
 
 from .. import _check
 from .networks import make_network
+from .settings import Setting
 
 SCHEDULES = ("step", "cosine")
 # The published schedule multiplies the learning rate by this, this many times in a training.
 STEP_FACTOR, STEPS = 0.9, 8
+# The best recipe needs this share of the published number of epochs; with more it overfits.
+BEST_SHARE = 5
 
 
 @dataclass(frozen=True)
@@ -19,7 +22,7 @@ class Recipe:
     """A network and its training. The defaults are the published ones, but for ``epochs``, see ``Setting``.
 
     Attributes:
-        network, hidden_dim, n_layers, frame, attention, tanh: see ``make_network``.
+        network, hidden_dim, n_layers, frame, attention, tanh, pair_features, moving_frame: see ``make_network``.
         epochs, batch_size, learning_rate, weight_decay: of AdamW on the mean squared error.
         schedule: ``"step"``: learning rate x 0.9 every epochs / 8; ``"cosine"``: falling to 0.
         validate_every: epochs between validations.
@@ -36,6 +39,8 @@ class Recipe:
     frame: str = "soft"
     attention: bool = False
     tanh: bool = False
+    pair_features: bool = False
+    moving_frame: bool = False
     epochs: int = 400
     batch_size: int = 128
     learning_rate: float = 0.01
@@ -52,7 +57,8 @@ class Recipe:
         _check.one_of(self.schedule, SCHEDULES, "schedule")
 
     def make_network(self) -> nn.Module:
-        options = {name: getattr(self, name) for name in ("frame", "attention", "tanh")}
+        names = ("frame", "attention", "tanh", "pair_features", "moving_frame")
+        options = {name: getattr(self, name) for name in names}
         return make_network(self.network, self.hidden_dim, self.n_layers, **options)
 
     def make_optimizer(self, network: nn.Module) -> Optimizer:
@@ -69,7 +75,22 @@ class Recipe:
         return asdict(self)
 
 
-PUBLISHED = Recipe()
-# Found on es5, see docs/newton.md.
-BEST = replace(PUBLISHED, schedule="cosine", average_decay=0.999)
-RECIPES = {"published": PUBLISHED, "best": BEST}
+def published(law: Setting) -> Recipe:
+    """The published recipe of a setting."""
+    return Recipe(epochs=law.epochs)
+
+
+def best(law: Setting) -> Recipe:
+    """What was found to have the lowest error on es5, see docs/newton.md, with the symmetries that the setting has."""
+    return Recipe(
+        epochs=law.epochs // BEST_SHARE,
+        schedule="cosine",
+        average_decay=0.999,
+        clip_norm=1.0,
+        pair_features=True,
+        mirror=law.isolated,
+        moving_frame=law.isolated,
+    )
+
+
+RECIPES = {"published": published, "best": best}

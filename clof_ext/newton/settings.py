@@ -3,6 +3,8 @@
 import re
 from dataclasses import dataclass
 
+from .systems import LAWS
+
 # Names of the laws as the published tables write them: electrostatics, with gravity, with a Lorentz force.
 LAW_NAMES = {"es": "charged", "g+es": "gravity", "l+es": "lorentz", "springs": "springs"}
 # Published numbers of epochs.
@@ -23,6 +25,12 @@ class Setting:
     name: str
     kind: str
     n_particles: int
+
+    @property
+    def isolated(self) -> bool:
+        """Whether there are forces between the particles alone: then mirrored and moving systems obey the same law."""
+        law = LAWS[self.kind]
+        return not (any(law.gravity) or any(law.magnetic_field))
 
     @property
     def epochs(self) -> int:

@@ -9,7 +9,7 @@ from dataclasses import asdict
 from pathlib import Path
 
 from ..training import replace_file
-from .recipe import PUBLISHED
+from .recipe import Recipe
 from .settings import setting
 
 # Test errors that Du et al., ICML 2022, publish.
@@ -88,7 +88,7 @@ def _key(report: dict) -> tuple[str, str, str, int]:
 
 def differences(recipe: dict) -> str:
     """What a recipe has that the published one does not."""
-    changed = {k: v for k, v in asdict(PUBLISHED).items() if k not in SHOWN and recipe[k] != v}
+    changed = {k: v for k, v in asdict(Recipe()).items() if k not in SHOWN and recipe.get(k, v) != v}
     return ", ".join(f"{name} {recipe[name]}" for name in changed).replace("_", " ").replace(" True", "") or "published"
 
 

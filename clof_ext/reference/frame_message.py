@@ -5,11 +5,13 @@ The operator that every backend implements::
     frame_message(Tensor h, Tensor pos, Tensor? edge_attr, Tensor? edge_weight, Tensor[] weights,
                   Tensor edges, Tensor offsets, int edge_depth, int coord_depth, bool attention,
                   str basis, str mode, str activation, bool tanh, float clamp,
-                  str message_reduce, str vector_reduce) -> (Tensor message, Tensor vector)
+                  str message_reduce, str vector_reduce, str precision="highest")
+        -> (Tensor message, Tensor vector)
 
 ``weights`` holds the Linear layers in the order in which they are applied, each as weight (out, in), then bias (out,):
 ``edge_depth`` layers of edge_mlp, one of att_mlp if ``attention``, ``coord_depth`` layers of coord_mlp. Only the very
-last bias may be missing; it is missing where the number of tensors is odd.
+last bias may be missing; it is missing where the number of tensors is odd. ``precision`` is that of products of
+float32 numbers, ``"highest"``, ``"high"`` or ``"medium"``; here torch's own products follow torch's setting.
 """
 
 from collections.abc import Callable
@@ -74,6 +76,7 @@ def frame_message(
     clamp: float,
     message_reduce: str,
     vector_reduce: str,
+    precision: str = "highest",
 ) -> tuple[Tensor, Tensor]:
     act = ACTIVATIONS[activation]
     layers = layers_of(weights)

@@ -24,7 +24,6 @@ from .frame_message_tile import (
     edge_geometry,
     first_layer,
     gate_of,
-    in_loop,
     linear,
     load_edge_block,
     load_edge_weights,
@@ -32,6 +31,7 @@ from .frame_message_tile import (
     load_square,
     load_vector,
     mean_scale,
+    seeming_offset,
     store_rows,
     weight_of,
 )
@@ -174,15 +174,16 @@ def tile_kernel(
     depth: tl.constexpr = len(given_weights.layers) + 1
     graph = (edges, offsets, num_nodes, num_edges)
     program = tl.program_id(0)
-    sums = all_moved(all_sums, program.to(tl.int64) * SUMS)
-    scratch = all_scratch + program.to(tl.int64) * (depth * EDGES * spec.padded)
     for start in range(begin + program.to(tl.int64) * EDGES, end, tl.num_programs(0) * EDGES):
-        weights = in_loop(given_weights, start)
+        nothing = seeming_offset(start)
+        weights = all_moved(given_weights, nothing)
+        sums = all_moved(all_sums, program.to(tl.int64) * SUMS + nothing)
+        scratch = all_scratch + program.to(tl.int64) * (depth * EDGES * spec.padded) + nothing
         edge = start + tl.arange(0, EDGES)
         mask = edge < end
-        x_i, x_j, d, radial = edge_geometry(inputs.pos, graph, edge, mask, spec)
 
         # The forward pass again.
+        radial = edge_geometry(inputs.pos, graph, edge, mask, spec)[3]
         z = first_layer(inputs, weights, graph, edge, mask, radial, geometry, spec)
         keep(scratch, 0, z)
         for k in tl.static_range(1, depth):
@@ -205,6 +206,7 @@ def tile_kernel(
         by_vector = ()
         for axis in tl.static_range(3):
             by_vector = by_vector + (tl.load(grad_vector + receiver * 3 + axis, mask=mask, other=0.0) * scale,)
+        x_i, x_j, d, _ = edge_geometry(inputs.pos, graph, edge, mask, spec)
         vectors = basis_vectors(x_i, x_j, d, spec)
         grads, vector = coefficient_gradients(coefficients, vectors, number.scaled(by_vector, weight), spec)
         for k in tl.static_range(len(grads)):
@@ -217,11 +219,12 @@ def tile_kernel(
 
         # The message, gated, and the Linear before the head.
         tl.debug_barrier()
-        message, slope = activated(kept(scratch, depth - 1, EDGES, spec.padded, geometry), spec.activation)
         if len(weights.coordinates) > 0:
+            message = activated(kept(scratch, depth - 1, EDGES, spec.padded, geometry), spec.activation)[0]
             add_layer(sums.coordinates, grad, message * gate[:, None], stored, spec)
             zero = tl.zeros([EDGES, spec.padded], geometry)
             grad = product(grad, load_square(weights.coordinates[0], spec), zero, stored, spec.precision)
+        message, slope = activated(kept(scratch, depth - 1, EDGES, spec.padded, geometry), spec.activation)
         by_message = load_rows(grad_message, receiver, mask, spec.hidden, spec.padded).to(geometry)
         by_message *= mean_scale(graph, receiver, mask, geometry, spec.message_mean)[:, None]
         if len(inputs.edge_weight) > 0:
@@ -239,11 +242,12 @@ def tile_kernel(
 
         # edge_mlp in reverse.
         for step in tl.static_range(1, depth):
-            z, slope = activated(kept(scratch, depth - 1 - step, EDGES, spec.padded, geometry), spec.activation)
+            z = activated(kept(scratch, depth - 1 - step, EDGES, spec.padded, geometry), spec.activation)[0]
             add_layer(sums.layers[depth - 1 - step], grad, z, stored, spec)
             zero = tl.zeros([EDGES, spec.padded], geometry)
             grad = product(grad, load_square(weights.layers[depth - 1 - step][0], spec), zero, stored, spec.precision)
-            grad *= slope
+            # Computed anew: kept from above, slopes would take the registers that the products need.
+            grad *= activated(kept(scratch, depth - 1 - step, EDGES, spec.padded, geometry), spec.activation)[1]
         store_rows(traces.first, edge - begin, mask, grad, spec.hidden, spec.padded)
         add_vector(sums.radial, tl.sum(grad * radial[:, None], 0))
         tl.store(traces.radial + edge, along(grad, weights.radial, spec), mask=mask)

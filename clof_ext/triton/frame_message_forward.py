@@ -7,6 +7,7 @@ from . import memory, number
 from ._host import jit
 from .activation import activated, sigmoid
 from .frame_message_tile import (
+    all_moved,
     basis_vectors,
     clamped,
     coefficients_of,
@@ -14,9 +15,9 @@ from .frame_message_tile import (
     edge_geometry,
     first_layer,
     gate_of,
-    in_loop,
     linear,
     mean_scale,
+    seeming_offset,
     store_rows,
     weight_of,
 )
@@ -58,7 +59,7 @@ def message_kernel(
     zero = tl.zeros([NODES], geometry)
     vectors = (zero, zero, zero)
     for start in range(begin, end, EDGES):
-        weights = in_loop(given_weights, start)
+        weights = all_moved(given_weights, seeming_offset(start))
         place = start + tl.arange(0, EDGES)
         mask = place < end
         edge = tl.load(edges + 2 * num_edges.to(tl.int64) + place, mask=mask, other=0).to(tl.int64)

@@ -42,6 +42,8 @@ def product(a, b, total, DTYPE: tl.constexpr, PRECISION: tl.constexpr):
 @triton.jit
 def selected_sum(selection, rows, total, DTYPE: tl.constexpr, PRECISION: tl.constexpr):
     """total + selection rows, for a selection of zeros and ones: a sum of rows, which TF32 would round."""
+    # Triton's interpreter cannot make bfloat16 of truth values.
+    selection = selection.to(rows.dtype)
     if PRECISION == "tf32":
         return product(selection, rows, total, DTYPE, "tf32x3")
     else:

@@ -14,7 +14,10 @@ const Kernels& kernels();
 // The names that this build has and this processor runs, the best last.
 std::vector<std::string> available();
 
-// Use one of available() from now on; false if it is not among them. For tests and measurements.
+// Names of instruction sets that are in part run by software, for tests on processors that lack them.
+std::vector<std::string> emulated();
+
+// Use one of available() or emulated() from now on; false if it is not among them. For tests and measurements.
 bool select(const std::string& instruction_set);
 
 }  // namespace clof::cpu

@@ -18,6 +18,13 @@ bool is_mean(const std::string& reduce, const char* name) {
   check::not_one_of(reduce, "'sum', 'mean'", name);
 }
 
+MatmulPrecision precision_of(const std::string& name) {
+  if (name == "highest") return MatmulPrecision::highest;
+  if (name == "high") return MatmulPrecision::high;
+  if (name == "medium") return MatmulPrecision::medium;
+  check::not_one_of(name, "'highest', 'high', 'medium'", "precision");
+}
+
 void check_depth(int64_t depth, int64_t most, const char* name) {
   if (depth < 1 || depth > most) check::fail(name, " must be from 1 to ", most, "; got ", depth, ".");
 }
@@ -82,7 +89,7 @@ struct Call {
        const std::vector<Tensor>& weights_, const Tensor& edges, const Tensor& offsets, int64_t edge_depth,
        int64_t coord_depth, bool attention, const std::string& basis, const std::string& mode,
        const std::string& activation, bool tanh, double clamp, const std::string& message_reduce,
-       const std::string& vector_reduce)
+       const std::string& vector_reduce, const std::string& precision)
       : pos(checked_positions(pos_, "pos")), plan(edges, offsets, pos), cuts(plan) {
     a.graph = plan.graph;
     a.chunks = cuts.chunks();
@@ -106,6 +113,8 @@ struct Call {
       edge_weight = checked_shape(*edge_weight_, h, {a.graph.num_edges}, "edge_weight", "h");
       a.edge_weight = data(edge_weight);
     }
+    a.precision = precision_of(precision);
+    a.unit = cpu::kernels().unit;
     a.mode = frame_mode(mode);
     a.activation = activation_of(activation);
     a.num_axes = axes_of(basis);
@@ -231,7 +240,7 @@ template <class... Inputs> struct FrameMessage {
 using CpuFrameMessage =
     FrameMessage<const Tensor&, const Tensor&, const OptionalTensor&, const OptionalTensor&, const std::vector<Tensor>&,
                  const Tensor&, const Tensor&, int64_t, int64_t, bool, const std::string&, const std::string&,
-                 const std::string&, bool, double, const std::string&, const std::string&>;
+                 const std::string&, bool, double, const std::string&, const std::string&, const std::string&>;
 
 }  // namespace
 }  // namespace clof::host

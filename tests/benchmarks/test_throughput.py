@@ -62,12 +62,13 @@ def test_quick_run_with_compile(tmp_path):
 
 
 def test_choices_reach_the_run_and_the_file_name(no_compiler, tmp_path):
-    code, document = run(tmp_path, "--cases", "egnn-5", "--hidden", "8", "--dtype", "float64")
+    code, document = run(tmp_path, "--cases", "egnn-5", "--hidden", "8", "--dtype", "float64", "--systems", "3")
     assert code == 0
-    assert (document["settings"]["hidden"], document["settings"]["dtype"]) == (8, "float64")
+    assert [document["settings"][name] for name in ("hidden", "dtype", "n_systems")] == [8, "float64", 3]
+    assert document["cases"][0]["nodes"] == 3 * 5
     # Eager in float64 is the truth itself.
     assert max(document["cases"][0]["measurements"][0]["errors"].values()) == 0
-    assert next(tmp_path.glob("*.json")).name.endswith("_quick_hidden-8_dtype-float64_egnn-5.json")
+    assert next(tmp_path.glob("*.json")).name.endswith("_quick_hidden-8_n_systems-3_dtype-float64_egnn-5.json")
     assert document["command"].startswith("python -m benchmarks.throughput --quick --cases egnn-5")
 
 
@@ -83,7 +84,7 @@ def test_a_disturbed_weight_fails_loudly(no_compiler, tmp_path, capsys, monkeypa
     assert "FAILED: clof_ext does not agree with the published network" in capsys.readouterr().err
 
 
-@pytest.mark.parametrize("name", ["clofnet-5", "egnn-5"])
+@pytest.mark.parametrize("name", ["clofnet-5", "egnn-5", "edm-18"])
 def test_fused_agrees_in_outputs_and_all_gradients(name):
     workload = Workload(CASES[name], TINY)
     eager = workload.make_predictor()
@@ -108,7 +109,7 @@ def test_errors_above_the_tolerance_are_refused(errors):
 
 def test_every_device_and_size_is_checked(capsys, monkeypatch):
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
-    for arguments in (["--device", "cuda"], ["--hidden", "1"], ["--cases", "gnn-5"]):
+    for arguments in (["--device", "cuda"], ["--hidden", "1"], ["--systems", "0"], ["--cases", "gnn-5"]):
         with pytest.raises(SystemExit):
             throughput.main(arguments)
         assert arguments[0] in capsys.readouterr().err

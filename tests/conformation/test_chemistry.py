@@ -15,7 +15,7 @@ from clof_ext.conformation.chemistry import (
     set_positions,
     to_rdkit,
 )
-from clof_ext.conformation.embed import embed, etkdg, etkdg_relaxed
+from clof_ext.conformation.embed import embed, etkdg, etkdg_relaxed, relax_in_force_field
 from clof_ext.conformation.make import read_list, shipped_lists
 
 
@@ -90,6 +90,19 @@ def test_embeddings_differ_from_each_other_and_repeat_by_seed():
     assert not torch.equal(one.positions, other.positions) and not torch.equal(one.positions[0], one.positions[1])
     relaxed = etkdg_relaxed(molecule, 3, seed=0)
     assert relaxed.num_conformers == 3 and not torch.allclose(relaxed.positions, one.positions, atol=1e-3)
+
+
+def test_the_force_field_leaves_the_molecule_as_it_is():
+    """Its own idea of what is aromatic must not come into the bonds: uracil's ring is aromatic to RDKit alone."""
+    mol = embed(read_smiles("O=c1cc[nH]c(=O)[nH]1"), 2, seed=0)
+    before = Chem.MolToSmiles(mol), mol.GetConformer(1).GetPositions()
+    positions, energies = relax_in_force_field(mol)
+    assert Chem.MolToSmiles(mol) == before[0] and (mol.GetConformer(1).GetPositions() == before[1]).all()
+    assert positions.shape == (2, 12, 3) and bool(energies.isfinite().all())
+    # It has no parameters for boron.
+    borane = embed(read_smiles("B"), 1, seed=0)
+    positions, energies = relax_in_force_field(borane)
+    assert bool(energies.isnan().all()) and (positions[0].numpy() == borane.GetConformer().GetPositions()).all()
 
 
 def test_open_stereo_centres_are_settled_once():

@@ -13,8 +13,18 @@ from ase.units import kcal, mol
 from clof_ext.conformation import Store
 from clof_ext.conformation.chemistry import ChemistryError, read_smiles
 from clof_ext.conformation.embed import etkdg
-from clof_ext.conformation.make import Entry, Recipe, boltzmann_weights, distinct, make_conformers, make_set, read_list
+from clof_ext.conformation.make import (
+    Entry,
+    Recipe,
+    boltzmann_weights,
+    distinct,
+    make_conformers,
+    make_set,
+    read_list,
+    shipped_lists,
+)
 from clof_ext.conformation.xtb import charge, keeps_bonds, properties, relax
+from clof_ext.training import OptionError
 
 KCAL_PER_MOL = kcal / mol
 
@@ -127,3 +137,24 @@ def test_making_goes_on_where_it_was(tmp_path, monkeypatch):
     make_set(entries, tmp_path / "set", Recipe(embeddings=2))
     assert made == ["CO", "C#N", "C(", "O", "O"]
     assert (tmp_path / "set").read_bytes() == whole.read_bytes()
+    with pytest.raises(OptionError, match="set is there already; remove it to make it anew."):
+        make_set(entries, tmp_path / "set", Recipe(embeddings=2))
+
+
+@pytest.mark.parametrize("name", ["small", "qm9_like"])
+def test_the_sets_that_ship_are_as_made(name):
+    path = shipped_lists()[name]
+    store = Store(path.with_suffix(".mols"))
+    assert [each.name for each in store] == [entry.name for entry in read_list(path)] and store.skipped == []
+    assert store.settings["method"] == "GFN2-xTB" and store.settings["recipe"] == {"embeddings": 30, "seed": 0}
+    for each in store:
+        assert each.same_graph(read_smiles(each.smiles))
+        assert bool((each.energies.diff() >= 0).all()) and float(each.weights.sum()) == pytest.approx(1)
+        assert float(each.energies[-1] - each.energies[0]) <= 6 * KCAL_PER_MOL
+        assert all(keeps_bonds(each, position) for position in each.positions)
+
+
+def test_a_molecule_none_of_whose_geometries_relaxes_is_named(monkeypatch):
+    monkeypatch.setattr("clof_ext.conformation.xtb.MAX_STEPS", 1)
+    with pytest.raises(ChemistryError, match="propane: GFN2-xTB did not converge in 1 steps. The same for all 1 "):
+        make_conformers(Entry("CCC", "propane"), Recipe(embeddings=2))

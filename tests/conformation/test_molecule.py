@@ -1,10 +1,13 @@
 """Molecules and batches."""
 
+import pickle
+from multiprocessing.reduction import ForkingPickler
+
 import pytest
 import torch
 
 from clof_ext.conformation import collate, empty_batch, split_conformers
-from tests.conformation.made import CYANIDE, ETHANE, WATER, molecule
+from tests.conformation.made import CYANIDE, ETHANE, WATER, molecule, same
 
 
 def test_a_batch_is_its_conformers_side_by_side():
@@ -40,6 +43,13 @@ def test_conformers_are_centred():
     assert float(other.positions.mean(1).abs().max()) < 1e-6
     assert torch.allclose(other.positions[:, 1] - other.positions[:, 0], moved[:, 1] - moved[:, 0], atol=1e-5)
     assert other.energies.isnan().all() and other.weights.isnan().all()
+
+
+def test_molecules_travel_between_processes_without_shared_memory():
+    original = molecule(ETHANE, conformers=50, name="ethane")
+    packed = bytes(ForkingPickler.dumps(original))
+    assert len(packed) > original.positions.nbytes
+    assert same(pickle.loads(packed), original)
 
 
 def test_wrong_arguments_are_named():

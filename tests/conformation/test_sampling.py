@@ -33,8 +33,8 @@ def test_samplers_give_a_gaussian_from_its_score(name: str):
     sampler = SAMPLERS[name]()
     samples = draw(sampler)
     n = samples.numel()
-    # Four standard errors; what the flow keeps of a start that is not centred on the mean; and the width that Langevin's
-    # steps of a fiftieth of the variance add.
+    # Four standard errors; what the flow keeps of a start that is not centred on the mean; the width that steps of a
+    # fiftieth of the variance add to Langevin's.
     assert abs(samples.mean().item() - MEAN) < 4 * WIDTH / math.sqrt(n) + MEAN * WIDTH / SIGMA_BEGIN
     assert abs(samples.std().item() / WIDTH - 1) < 4 / math.sqrt(2 * n) + 0.01
 

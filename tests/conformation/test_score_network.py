@@ -112,15 +112,40 @@ def attention_inputs(monkeypatch):
     _, _, edge_index, _, _ = small_batch(2)
     near = neighbourhoods(edge_index, 24)
     heads, width = 2, 3
-    sizes = ((24, heads, width), (24, 6), (60, 6), (heads, width, 12), (heads, width, 12))
+    slots = len(near.source)
+    assert slots > edge_index.shape[1], "there should be ghosts"
+    sizes = ((24, heads, width), (24, 6), (slots, 6), (heads, width, 12), (heads, width, 12))
     return near, [torch.randn(size, dtype=torch.float64, requires_grad=True) for size in sizes]
+
+
+def test_neighbourhoods_hold_every_edge_once(monkeypatch):
+    monkeypatch.setattr(near_module, "GROUP_EDGES", 6)
+    _, _, edge_index, _, _ = small_batch(3)
+    near = neighbourhoods(edge_index, 36)
+    real = ~near.ghost
+    held = torch.stack((near.node_order[near.source], near.node_order[near.target]))[:, real]
+    assert torch.equal(held, edge_index[:, near.edge_order[real]])
+    assert torch.equal(near.edge_order[real].sort().values, torch.arange(90))
+    assert torch.equal(near.source[near.ghost], near.target[near.ghost])
+    degree = edge_index[1].bincount(minlength=36)[near.node_order]
+    for group in near.groups:
+        nodes = torch.arange(36)[group.nodes]
+        assert torch.equal(near.target[group.edges], nodes.repeat_interleave(group.degree))
+        assert 1 <= degree[nodes].min() <= degree[nodes].max() <= group.degree
+    assert sum(len(torch.arange(36)[group.nodes]) for group in near.groups) == (degree > 0).sum()
+    assert neighbourhoods(edge_index, 36) is near
+
+
+def test_a_graph_without_edges_has_no_groups():
+    near = neighbourhoods(torch.zeros(2, 0, dtype=torch.int64), 3)
+    assert near.groups == () and len(near.source) == 0
 
 
 def plain_attention(query, h, edge, in_weight, out_weight, near, keep):
     ends = torch.cat((h[near.source], edge), 1)
     key, value = torch.einsum("kdc,ec->ekd", in_weight, ends), torch.einsum("kdc,ec->ekd", out_weight, ends)
     score = (query[near.target] * key).sum(2) / math.sqrt(query.shape[2])
-    exponential = score.exp()
+    exponential = score.exp().masked_fill(near.ghost[:, None], 0)
     total = torch.zeros_like(query[..., 0]).index_add(0, near.target, exponential)
     weight = exponential / total[near.target] * (keep if len(keep) else 1)
     out = torch.zeros_like(query).index_add(0, near.target, weight[..., None] * value)
@@ -130,7 +155,7 @@ def plain_attention(query, h, edge, in_weight, out_weight, near, keep):
 @pytest.mark.parametrize("dropout", [False, True])
 def test_attention_agrees_with_its_definition(dropout: bool, monkeypatch):
     near, operands = attention_inputs(monkeypatch)
-    keep = torch.rand(60, 2, dtype=torch.float64) if dropout else torch.empty(0, dtype=torch.float64)
+    keep = torch.rand(len(near.source), 2, dtype=torch.float64) if dropout else torch.empty(0, dtype=torch.float64)
     results = [attention(*operands, near, keep) for attention in (edge_attention, plain_attention)]
     cotangents = [torch.randn_like(value) for value in results[0]]
     gradients = [torch.autograd.grad(pair, operands, cotangents) for pair in results]

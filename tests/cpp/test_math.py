@@ -1,5 +1,6 @@
-"""Compiles and runs math_test.cpp: the C++ formulas against finite differences, without PyTorch."""
+"""Compiles and runs the tests in C++, which need no PyTorch: formulas, and the software that stands in for AMX."""
 
+import platform
 import shutil
 import subprocess
 from pathlib import Path
@@ -7,13 +8,28 @@ from pathlib import Path
 import pytest
 
 COMPILER = next((path for name in ("c++", "g++", "clang++") if (path := shutil.which(name))), None)
+AVX512 = ("-mavx512f", "-mavx512dq", "-mavx512bw", "-mavx512vl", "-mavx2", "-mfma", "-mf16c")
+
+pytestmark = pytest.mark.skipif(COMPILER is None, reason="needs a C++ compiler")
 
 
-@pytest.mark.skipif(COMPILER is None, reason="needs a C++ compiler")
-def test_formulas_against_finite_differences(tmp_path: Path):
-    program = tmp_path / "math_test"
-    source = Path(__file__).with_name("math_test.cpp")
-    subprocess.run([COMPILER, "-std=c++17", "-O1", "-Wall", "-Werror", source, "-o", program], check=True)
+def output_of(name: str, folder: Path, *flags: str) -> str:
+    """What a test program prints; fails where it does not end well."""
+    program = folder / name
+    source = Path(__file__).with_name(f"{name}.cpp")
+    subprocess.run([COMPILER, "-std=c++17", "-O1", "-Wall", "-Werror", *flags, source, "-o", program], check=True)
     run = subprocess.run([program], capture_output=True, text=True)
     assert run.returncode == 0, run.stdout
-    assert run.stdout.count(" ok ") >= 30
+    return run.stdout
+
+
+def test_formulas_against_finite_differences(tmp_path: Path):
+    assert output_of("math_test", tmp_path).count(" ok ") >= 30
+
+
+@pytest.mark.skipif(platform.machine() not in ("x86_64", "AMD64"), reason="needs an x86 processor")
+def test_software_in_place_of_amx(tmp_path: Path):
+    text = output_of("amx_test", tmp_path, *AVX512, "-Wno-ignored-attributes", "-Wno-psabi")
+    if "no AVX-512" in text:
+        pytest.skip("needs AVX-512")
+    assert text.count(" ok") >= 4

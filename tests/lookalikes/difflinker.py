@@ -1,6 +1,6 @@
 """The block of DiffLinker: EDM's, with a mask of the nodes that may move between the other masks."""
 
-from tests.lookalikes import edm
+from benchmarks import diffusion as edm
 
 
 class EquivariantBlock(edm.EquivariantBlock):

@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor
 
-from tests.lookalikes import edm
+from benchmarks import diffusion as edm
 
 
 class EquivariantBlock(edm.EquivariantBlock):

@@ -5,9 +5,9 @@ import torch
 from torch import Tensor
 
 import clof_ext
+from benchmarks import diffusion as edm
 from clof_ext.newton import fully_connected
 from examples import forces
-from tests.lookalikes import edm
 
 N = forces.N_PARTICLES
 

@@ -9,9 +9,9 @@ import torch
 from torch import nn
 
 import clof_ext
+from benchmarks import diffusion as edm
 from benchmarks import published
 from clof_ext.nn.families import FusedForward
-from tests.lookalikes import edm
 from tests.models.test_replace_diffusion import MASKS, assert_same, batch, network, results
 
 

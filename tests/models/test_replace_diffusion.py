@@ -8,9 +8,10 @@ import torch
 from torch import Tensor, nn
 
 import clof_ext
+from benchmarks import diffusion as edm
 from clof_ext.nn import masked_edges
 from clof_ext.nn.families import FusedForward
-from tests.lookalikes import difflinker, diffsbdd, edm
+from tests.lookalikes import difflinker, diffsbdd
 
 F, H, N_GRAPHS, N_NODES = 4, 6, 3, 4
 N = N_GRAPHS * N_NODES

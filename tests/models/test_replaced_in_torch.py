@@ -18,8 +18,8 @@ from torch.optim.swa_utils import AveragedModel
 from torch.utils.checkpoint import checkpoint
 
 import clof_ext
+from benchmarks import diffusion as edm
 from benchmarks.published import ClofNet_vel
-from tests.lookalikes import edm
 
 H, N_NODES = 6, 4
 
@@ -309,8 +309,8 @@ def whole(model: nn.Module) -> list[nn.Module]:
 
 
 def layers(model: nn.Module) -> list[nn.Module]:
-    """The replaced layers, then the model."""
-    return [*(layer for layer in model.modules() if "forward" in vars(layer)), model]
+    """What was replaced, the parts of a whole before it, then the model."""
+    return [*reversed([layer for layer in model.modules() if "forward" in vars(layer)]), model]
 
 
 def parts(model: nn.Module) -> list[nn.Module]:

@@ -94,7 +94,7 @@ def test_the_command(tmp_path, capsys):
     assert cli.main(["newton", "evaluate", data, *runs, *options]) == 0
     table = capsys.readouterr().out.splitlines()
     assert [line.split()[0] for line in table] == ["run", "clofnet", "egnn"]
-    report = json.loads((out / "clofnet.json").read_text())
+    report = json.loads((out / "clofnet-test.json").read_text())
     assert f"{report['errors']['mean']:.5f}" in table[1]
     assert report["set"]["setting"] == "g+es3" and report["set"]["n_systems"] == 8
     assert report["recipe"]["network"] == "clofnet" and report["epoch"] in (1, 2)
@@ -106,7 +106,7 @@ def test_the_command(tmp_path, capsys):
 
 def test_foreign_networks_get_a_sentence(tmp_path, capsys):
     cli.main(["newton", "simulate", "es3", "--out", str(tmp_path), "--train", "1", "--valid", "1", "--test", "1"])
-    save_model(tmp_path / "other.safetensors", nn.Linear(2, 2), {"network": "linear"}, {"epoch": 1})
+    save_model(tmp_path / "other.safetensors", nn.Linear(2, 2), {"network": "linear", "hidden_dim": 8}, {"epoch": 1})
     for run, message in (
         ("nothing", "nothing does not exist"),
         ("test.safetensors", "test.safetensors holds a set of trajectories; expected a trained model."),

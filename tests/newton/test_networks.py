@@ -1,11 +1,16 @@
 """The networks of the task, by name."""
 
+import math
+from dataclasses import replace
+
 import pytest
 import torch
 
 from benchmarks import published
 from clof_ext.newton import fully_connected, make_batch, make_network, make_samples, predict
 from clof_ext.newton.networks import NETWORKS
+from clof_ext.newton.pair_features import pair_features
+from clof_ext.training import OptionError
 
 
 @pytest.fixture(scope="module")
@@ -57,6 +62,55 @@ def test_published_weights_load_and_predict_the_same(name, plain, batch):
     expected = original(h, pos.clone(), list(batch.edge_index), vel, edge_attr, **options)
     found = network(h, pos, batch.edge_index, edge_attr, vel, batch=batch.batch)
     torch.testing.assert_close(found, expected, rtol=0, atol=1e-6 if name == "clofnet-gaussian" else 1e-10)
+
+
+def test_pair_features_of_a_pair():
+    """A unit charge at rest at the origin and one at (3, 4, 0) with velocity (0, 1, 2)."""
+    pos, vel = torch.tensor([[0.0, 0, 0], [3, 4, 0]]), torch.tensor([[0.0, 0, 0], [0, 1, 2]])
+    features = pair_features(pos, vel, torch.tensor([0, 1]), torch.tensor([1, 0]), torch.tensor([-1.0, -1.0]))
+    momentum = torch.linalg.cross(pos[1], vel[1]).norm().item()
+    expected = torch.tensor([-1 / 5.05, math.log(5.05), 5, 4 / 5.05, momentum])
+    torch.testing.assert_close(features, expected.expand(2, 5))
+
+
+def test_pair_features_of_coincident_particles_have_finite_derivatives():
+    pos, vel = torch.zeros(2, 3, requires_grad=True), torch.randn(2, 3)
+    features = pair_features(pos, vel, torch.tensor([0, 1]), torch.tensor([1, 0]), torch.ones(2))
+    features.sum().backward()
+    assert features.isfinite().all() and pos.grad.isfinite().all()
+
+
+@pytest.mark.parametrize("name", ["clofnet", "clofnet-positions", "egnn"])
+def test_with_pair_features_networks_stay_equivariant_and_change(name, batch):
+    torch.manual_seed(0)
+    network = make_network(name, 8, 2, pair_features=True)
+    predicted = predict(network, batch)
+    assert predicted.shape == batch.target.shape
+    rotation = torch.linalg.qr(torch.randn(3, 3))[0]
+    rotation = rotation * torch.linalg.det(rotation)
+    turned = replace(batch, pos=batch.pos @ rotation.T, vel=batch.vel @ rotation.T)
+    torch.testing.assert_close(predict(network, turned), predicted @ rotation.T, atol=1e-5, rtol=1e-5)
+    faster = replace(batch, vel=batch.vel * torch.tensor([[2.0], [1], [1], [1]]).repeat(3, 1))
+    assert not torch.equal(predict(network, faster), predicted)
+
+
+def test_pair_features_need_a_network_that_reads_them():
+    with pytest.raises(OptionError, match="pair features need a network of clofnet, clofnet-positions, egnn; got gnn."):
+        make_network("gnn", pair_features=True)
+
+
+@pytest.mark.parametrize("name", ["clofnet", "egnn", "gnn"])
+def test_in_the_moving_frame_boosts_are_exact_and_momentum_is_kept(name, batch):
+    network = make_network(name, 8, 2, moving_frame=True)
+    boost = torch.randn(3, 3, generator=torch.Generator().manual_seed(0))[batch.batch]
+    boosted = replace(batch, vel=batch.vel + boost, h=(batch.vel + boost).norm(dim=1, keepdim=True))
+    predicted = predict(network, batch)
+    torch.testing.assert_close(predict(network, boosted), predicted + boost, atol=1e-5, rtol=1e-5)
+    center = (predicted - batch.pos - batch.vel).reshape(3, 4, 3).mean(1)
+    torch.testing.assert_close(center, torch.zeros(3, 3), atol=1e-5, rtol=0)
+    # Without it, a network answers a boost with something else.
+    plain = make_network(name, 8, 2)
+    assert (predict(plain, boosted) - predict(plain, batch) - boost).abs().max() > 0.01
 
 
 def test_a_wrong_name_gets_a_sentence():

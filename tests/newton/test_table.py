@@ -5,14 +5,14 @@ from pathlib import Path
 import pytest
 
 import clof_ext
-from clof_ext.newton import PUBLISHED
+from clof_ext.newton import Recipe
 from clof_ext.newton.table import ablation_table, differences, page_with_tables, read_reports, results_table
 
 ROOT = Path(clof_ext.__file__).parent.parent
 
 
 def report(seed, mean, split="test", trained=None, **recipe):
-    recipe = {**PUBLISHED.describe(), "seed": seed, **recipe}
+    recipe = {**Recipe().describe(), "seed": seed, **recipe}
     return {
         "split": split,
         "set": {"setting": "es5"},
@@ -59,7 +59,7 @@ def test_ablations_stand_best_first():
      ({"schedule": "cosine", "clip_norm": 1.0}, "schedule cosine, clip norm 1.0")],
 )  # fmt: skip
 def test_differences_from_the_published_recipe(recipe, text):
-    assert differences({**PUBLISHED.describe(), **recipe}) == text
+    assert differences({**Recipe().describe(), **recipe}) == text
 
 
 def test_the_page_shows_the_committed_results():

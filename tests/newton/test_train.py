@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -14,7 +15,7 @@ import torch
 from clof_ext import cli
 from clof_ext.newton import make_network, predict_samples, system_errors
 from clof_ext.newton.commands import chosen_recipe
-from clof_ext.newton.recipe import RECIPES
+from clof_ext.newton.recipe import Recipe, best
 from clof_ext.newton.settings import setting
 from clof_ext.newton.train import training_samples
 from clof_ext.newton.trajectories import load_trajectories
@@ -51,19 +52,20 @@ def test_networks_learn(data, tmp_path, network, capsys):
 
 def test_the_kept_weights_have_the_kept_error(data, tmp_path):
     train(data, tmp_path, "--epochs", "4", "--average-decay", "0.5", "--recipe", "best")
-    best = load_model(tmp_path / "best.safetensors")
-    network = make_network("clofnet", 8, 2)
-    network.load_state_dict(best.weights)
+    kept = load_model(tmp_path / "best.safetensors")
+    network = make_network("clofnet", 8, 2, pair_features=True, moving_frame=True)
+    network.load_state_dict(kept.weights)
     samples = load_trajectories(data / "valid.safetensors").samples()
     with torch.no_grad():
         assert predict_samples(network, samples).shape == (20, 3, 3)
         error = system_errors(network, samples).double().mean().item()
-    assert error == pytest.approx(best.metrics["valid_loss"], rel=1e-6)
+    assert error == pytest.approx(kept.metrics["valid_loss"], rel=1e-6)
 
 
 @pytest.mark.parametrize(
     "options",
-    [("--mirror",), ("--all-frames",), ("--schedule", "cosine"), ("--clip-norm", "0.01"), ("--average-decay", "0.9"),
+    [("--mirror",), ("--pair-features",), ("--moving-frame",),
+     ("--all-frames",), ("--schedule", "cosine"), ("--clip-norm", "0.01"), ("--average-decay", "0.9"),
      ("--precision", "bfloat16"), ("--seed", "1"), ("--weight-decay", "0.5"), ("--learning-rate", "0.1")],
 )  # fmt: skip
 def test_options_change_the_training(data, tmp_path, options):
@@ -102,13 +104,20 @@ def test_recipes_and_their_options():
     parser = cli._parser()
     law = setting("g+es20")
     options = parser.parse_args(["newton", "train", "data"])
-    assert chosen_recipe(options, law) == RECIPES["published"].__class__(epochs=200)
-    best = RECIPES["best"]
+    assert chosen_recipe(options, law) == Recipe(epochs=200)
     options = parser.parse_args(["newton", "train", "data", "--recipe", "best", "--average-decay", "none"])
-    assert chosen_recipe(options, law).average_decay is None
-    assert chosen_recipe(options, law).schedule == best.schedule
+    assert chosen_recipe(options, law) == replace(best(law), average_decay=None)
     options = parser.parse_args(["newton", "train", "data", "--epochs", "3", "--no-attention", "--clip-norm", "2.5"])
-    assert (chosen_recipe(options, law).epochs, chosen_recipe(options, law).clip_norm) == (3, 2.5)
+    assert chosen_recipe(options, law) == Recipe(epochs=3, clip_norm=2.5)
+
+
+@pytest.mark.parametrize(
+    ("name", "isolated"), [("es20", True), ("springs5", True), ("g+es20", False), ("l+es5", False)]
+)
+def test_the_best_recipe_uses_the_symmetries_that_there_are(name, isolated):
+    recipe = best(setting(name))
+    assert recipe.pair_features
+    assert recipe.mirror is recipe.moving_frame is isolated
 
 
 @pytest.mark.parametrize("options", [("--epochs", "0"), ("--learning-rate", "-1"), ("--average-decay", "1"),
@@ -139,14 +148,13 @@ ENVIRONMENT = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)}
 
 
 def test_a_killed_training_goes_on_to_the_same_losses(data, tmp_path):
-    options = ("--epochs", "20", "--average-decay", "0.9")
+    options = ("--epochs", "12", "--average-decay", "0.9")
     killed = subprocess.Popen([sys.executable, *command(data, tmp_path / "killed", *options)], env=ENVIRONMENT)
-    last, deadline = tmp_path / "killed" / "last.safetensors", time.monotonic() + 100
-    while not last.exists() and time.monotonic() < deadline:
+    while not (tmp_path / "killed" / "last.safetensors").exists() and killed.poll() is None:
         time.sleep(0.01)
     killed.send_signal(signal.SIGKILL)
     assert killed.wait() == -signal.SIGKILL
-    assert 0 < len(history(tmp_path / "killed")) < 20
+    assert 0 < len(history(tmp_path / "killed")) < 12
     train(data, tmp_path / "killed", *options)
     train(data, tmp_path / "whole", *options)
     assert history(tmp_path / "killed") == history(tmp_path / "whole")

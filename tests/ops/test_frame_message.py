@@ -1,5 +1,7 @@
 """The compiled edge block against its definition: values and derivatives, over options, sizes and graphs."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 
 import pytest
@@ -36,6 +38,10 @@ OPTIONS = {
     "mean of messages, sum of vectors": {"message_reduce": "mean", "vector_reduce": "sum"},
     **{f"activation {name}": {"activation": name} for name in ACTIVATIONS},
 }
+MODULE = _backends.binary()
+INSTRUCTION_SETS = MODULE.instruction_sets() if MODULE else []
+EMULATED = MODULE.emulated_instruction_sets() if MODULE else []
+
 # Hidden features, node features, edge features: below, at and above the widths of registers and panels.
 SIZES = [(1, 1, 0), (7, 3, 1), (33, 5, 5), (64, 64, 32), (96, 10, 0), (130, 0, 17)]
 
@@ -122,13 +128,27 @@ def assert_agree(found: list[Tensor], expected: list[Tensor], tolerance: float) 
             assert error <= tolerance * max(float(truth.abs().max()), 1e-3), f"array {number} is off by {error:.2e}"
 
 
-@pytest.fixture(params=_backends.binary().instruction_sets() if _backends.binary() else [])
+@contextmanager
+def selected(instruction_set: str) -> Iterator[str]:
+    before = MODULE.instruction_set()
+    assert MODULE.select_instruction_set(instruction_set)
+    try:
+        yield instruction_set
+    finally:
+        MODULE.select_instruction_set(before)
+
+
+@pytest.fixture(params=INSTRUCTION_SETS)
 def instruction_set(request):
-    module = _backends.binary()
-    before = module.instruction_set()
-    assert module.select_instruction_set(request.param)
-    yield request.param
-    module.select_instruction_set(before)
+    with selected(request.param) as name:
+        yield name
+
+
+@pytest.fixture(params=INSTRUCTION_SETS + EMULATED)
+def unit(request):
+    """An instruction set, those with AMX in software too."""
+    with selected(request.param) as name:
+        yield name
 
 
 @pytest.mark.parametrize("dtype", TOLERANCE, ids=str)
@@ -205,7 +225,7 @@ def relative_errors(found: list[Tensor], exact: list[Tensor]) -> Tensor:
 
 @pytest.mark.parametrize("dtype", HALF_TOLERANCE, ids=str)
 @pytest.mark.parametrize("name", ["published ClofNet", "published EGNN", "gated"])
-def test_half_precision_features(name: str, dtype: torch.dtype, instruction_set: str):
+def test_half_precision_features(name: str, dtype: torch.dtype, unit: str):
     """No array is less accurate than that of the plain ops, and together they are more so."""
     case = block(**OPTIONS[name])
     found, exact = case.results(dtype), case.results(dtype, "reference")
@@ -217,7 +237,7 @@ def test_half_precision_features(name: str, dtype: torch.dtype, instruction_set:
     assert (errors / plain).mean() < 0.8
 
 
-def test_half_precision_of_many_features():
+def test_half_precision_of_many_features(unit: str):
     """More columns than are rounded at a time, an odd number of them."""
     case = block(node_dim=1037, hidden=5, depth=1, coord_depth=1)
     errors = relative_errors(case.results(torch.bfloat16), case.results(torch.bfloat16, "reference"))

@@ -3,17 +3,18 @@
 A family is one file, with a line in ``FAMILIES``.
 """
 
+import inspect
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 from torch import nn
 
-from . import dgl, edm, egnn
+from . import clofnet, dgl, edm, egnn
 from .fused import FusedForward
 from .recognition import UnrecognisedError
 from .trial import probe
 
-__all__ = ["CLASSES", "FusedForward", "UnrecognisedError", "fused_forward", "is_candidate"]
+__all__ = ["CLASSES", "FusedForward", "UnrecognisedError", "fused_forward", "holds_layers", "is_candidate"]
 
 
 @dataclass(frozen=True)
@@ -24,11 +25,15 @@ class Family:
         classes: names of the classes whose forward is exchanged.
         make: the fused forward of a layer of such a class, or UnrecognisedError.
         marks: modules without which a class of such a name is something else.
+        parameters: the same for the parameters of its forward.
+        holds_layers: its modules are looked at, too: they may be published layers themselves.
     """
 
     classes: tuple[str, ...]
     make: Callable[[nn.Module], FusedForward]
     marks: tuple[str, ...] = ()
+    parameters: tuple[str, ...] = ()
+    holds_layers: bool = False
 
 
 @dataclass(frozen=True)
@@ -42,12 +47,15 @@ class Declined:
 
     classes: Mapping[str, str]
     marks: tuple[str, ...] = ()
+    parameters = ()
+    holds_layers = False
 
 
 FAMILIES = (
     Family(tuple(egnn.KINDS), egnn.fused_forward),
     Family((edm.BLOCK,), edm.fused_forward, marks=("gcl_equiv",)),
     Family((dgl.CLASS,), dgl.fused_forward),
+    Family(tuple(clofnet.KINDS), clofnet.fused_forward, clofnet.MARKS, clofnet.PARAMETERS, holds_layers=True),
 )
 UNEQUAL_WIDTHS = "the Linears of its edge_mlp have unequal widths, which the fused edge block does not have"
 DECLINED = (
@@ -61,6 +69,11 @@ CLASSES = tuple(name for family in FAMILIES for name in family.classes)
 def is_candidate(layer: nn.Module) -> bool:
     """Whether a layer, or a class that it is derived from, has a published name."""
     return _family(layer) is not None
+
+
+def holds_layers(layer: nn.Module) -> bool:
+    """Whether the modules of a candidate may be published layers themselves."""
+    return _family(layer).holds_layers
 
 
 def fused_forward(layer: nn.Module) -> FusedForward:
@@ -90,6 +103,12 @@ def fused_forward(layer: nn.Module) -> FusedForward:
 def _family(layer: nn.Module) -> Family | Declined | None:
     names = {base.__name__ for base in type(layer).__mro__}
     for family in (*FAMILIES, *DECLINED):
-        if names & {*family.classes} and all(mark in layer._modules for mark in family.marks):
+        marked = all(mark in layer._modules for mark in family.marks)
+        if marked and names & {*family.classes} and _takes(layer, family.parameters):
             return family
     return None
+
+
+def _takes(layer: nn.Module, parameters: tuple[str, ...]) -> bool:
+    """Whether the forward of the layer's class has all these parameters."""
+    return {*parameters} <= {*inspect.signature(type(layer).forward).parameters}

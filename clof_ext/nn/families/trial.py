@@ -34,8 +34,11 @@ def probe(forward: FusedForward) -> None:
 
 
 def bare_copy(module: nn.Module, generator: torch.Generator) -> nn.Module:
-    """A copy without hooks, on the CPU, with random float64 parameters; the module itself is not touched."""
+    """A copy on the CPU with random float64 parameters, without hooks and replaced forwards."""
     twin = copy.copy(module)
+    if isinstance(vars(twin).get("forward"), FusedForward):
+        # It would read the weights of the module.
+        del twin.forward
     vars(twin).update({key: type(value)() for key, value in vars(module).items() if key.endswith("_hooks")})
     twin._modules = {
         name: None if child is None else bare_copy(child, generator) for name, child in module._modules.items()

@@ -15,7 +15,7 @@ template <class T> void pack(const FrameMessageArguments& a) {
   std::memset(a.shared, 0, arena.used());
   const WeightTensors<T> tensors(a);
   tensors.read(weights);
-  tensors.make_all_pairs(weights);
+  tensors.finish_all(weights);
 }
 
 template <class T> void run(const FrameMessageArguments& a, FrameMessageStage stage, const FrameMessageWork& work) {

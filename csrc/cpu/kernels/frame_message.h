@@ -5,6 +5,13 @@
 
 namespace clof {
 
+// torch.set_float32_matmul_precision: how float32 numbers may be multiplied.
+enum class MatmulPrecision : int { highest, high, medium };
+
+// What multiplies bfloat16 numbers, where something does so faster than float32: dot products of pairs, or the tile
+// registers of AMX, which tests also run in software.
+enum class BFloat16Unit : int { none, pairs, tiles, emulated_tiles };
+
 // The graph cut into ranges of receivers with about equal numbers of edges, each worked on by one thread at a time.
 // Where they are cut depends on the graph alone, and so do the orders of all sums.
 struct Chunks {
@@ -22,6 +29,8 @@ struct FrameMessageArguments {
   Chunks chunks;
   Storage dtype;    // of positions and of everything computed
   Storage storage;  // of features and weights
+  MatmulPrecision precision;
+  BFloat16Unit unit;
   FrameMode mode;
   Activation activation;
   bool tanh, message_mean, vector_mean;

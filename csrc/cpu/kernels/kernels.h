@@ -23,6 +23,7 @@ struct Kernels {
   MlpMemory (*mlp_memory)(const MlpArguments&);
   void (*mlp)(const MlpArguments&, MlpStage stage, int64_t item, int64_t worker);
   void (*newton_simulate)(const NewtonArguments&, int64_t begin, int64_t end);
+  BFloat16Unit unit;  // for frame_message
 };
 
 // The build compiles csrc/cpu/kernels for each of these and defines CLOF_HAS_... for those that it did.

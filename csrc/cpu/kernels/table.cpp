@@ -22,6 +22,7 @@ const Kernels& kernels() {
       mlp_memory,
       mlp,
       newton_simulate,
+      BFloat16Unit::none,
   };
   return table;
 }

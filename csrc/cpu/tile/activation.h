@@ -1,7 +1,7 @@
 // The activations and their derivatives, over rows of registers.
 #pragma once
 
-#include "../kernels/frame_message.h"
+#include "../kernels/linear.h"
 #include "exponential.h"
 
 namespace clof {

@@ -4,16 +4,16 @@
 
 #include "../../math/edge_frame.h"
 #include "activation.h"
-#include "arena.h"
 #include "product.h"
 #include "rows.h"
 
 namespace clof {
 inline namespace CLOF_ISA {
 
-// Edges in a tile: a multiple of kBlockRows and of every register's number of lanes. Its activations stay in the
-// second-level cache, its weights' gradients are read and written once.
+// Edges in a tile: a multiple of the products' blocks of rows and of every register's number of lanes. Its activations
+// stay in the second-level cache, its weights' gradients are read and written once.
 constexpr int64_t kTile = 96;
+static_assert(kTile % kBlockRows == 0 && kTile % kTilesBlockRows == 0);
 // Linears from hidden to hidden features: all but the first of edge_mlp, the first of two of coord_mlp.
 constexpr int kMaxHiddenLinears = kMaxEdgeLinears + kMaxCoordLinears - 2;
 
@@ -24,7 +24,7 @@ template <class T> struct Widths {
   explicit Widths(const FrameMessageArguments& a)
       : hidden(padded<T>(a.hidden)),
         features(padded<T>(a.node_features)),
-        input(padded<T>(1 + a.edge_features)),
+        input(padded<T>(a.edge_features)),
         both(2 * hidden) {}
 
   int64_t widest_input() const { return input > features ? input : features; }
@@ -39,20 +39,19 @@ inline const LinearArguments& head_linear(const FrameMessageArguments& a) {
   return a.coord_mlp[a.num_coord_linears - 1];
 }
 
-// Whether products round to pairs of bfloat16 numbers.
-inline bool takes_pairs(const FrameMessageArguments& a) { return a.storage == Storage::bfloat16 && multiplies_pairs(); }
-
 // A Linear from hidden to hidden features.
 template <class T> struct HiddenLinear {
   Packed<T> forward, backward;
   T* bias;
 };
 
-// The weights, in the order in which products read them. The first Linear is in two parts: `node` makes both the
-// receiver's and the sender's share, next to each other, `edge` that of an edge's own inputs, the squared length last.
+// The weights, in the order in which products read them. The first Linear is in three parts: `node` makes both the
+// receiver's and the sender's share, next to each other, `edge` that of an edge's features, `radial` that of its
+// squared length, which no product rounds.
 template <class T> struct Weights {
   Packed<T> node, edge;
   T* node_bias;  // (2 H,), zeros in the sender's half
+  T* radial;     // (H,)
   HiddenLinear<T> hidden[kMaxHiddenLinears];
   T* gate;  // (H,)
   T* head;  // (axes, H)
@@ -60,17 +59,18 @@ template <class T> struct Weights {
   T* head_bias;  // (axes,)
   // For the backward pass.
   Packed<T> node_backward, edge_backward;
-  T* radial;  // (H,)
 
   Weights(const FrameMessageArguments& a, Arena& arena) {
     const Widths<T> width(a);
-    const bool pairs = takes_pairs(a);
+    const Products products = products_of(a);
     const auto packed = [&](int64_t depth, int64_t columns) {
-      return Packed<T>{arena.take<T>(Packed<T>::size(depth, columns)), depth, columns, pairs};
+      T* data = arena.take<T>(Packed<T>::size(depth, columns));
+      return Packed<T>{data, depth, columns, products, arena.take<BFloat16>(products.factor_size(columns, depth))};
     };
     node = packed(a.node_features, width.both);
-    edge = packed(1 + a.edge_features, a.hidden);
+    edge = packed(a.edge_features, a.hidden);
     node_bias = arena.take<T>(width.both);
+    radial = arena.take<T>(width.hidden);
     for (int layer = 0; layer < num_hidden(a); ++layer) {
       hidden[layer].forward = packed(a.hidden, a.hidden);
       if (a.backward) hidden[layer].backward = packed(a.hidden, a.hidden);
@@ -83,13 +83,12 @@ template <class T> struct Weights {
     if (!a.backward) return;
     node_backward = packed(width.both, a.node_features);
     edge_backward = packed(a.hidden, a.edge_features);
-    radial = arena.take<T>(width.hidden);
   }
 };
 
 // Sums of weights' gradients of one chunk, inputs by outputs; the same members as Weights.
 template <class T> struct WeightGradients {
-  T *node, *edge, *node_bias;
+  T *node, *edge, *node_bias, *radial;
   struct {
     T *weight, *bias;
   } hidden[kMaxHiddenLinears];
@@ -97,11 +96,13 @@ template <class T> struct WeightGradients {
 
   WeightGradients(const FrameMessageArguments& a, Arena& arena) {
     const Widths<T> width(a);
-    node = arena.take<T>(a.node_features * width.both);
-    edge = arena.take<T>((1 + a.edge_features) * width.hidden);
+    const Products products = products_of(a);
+    node = arena.take<T>(products.sum_rows(a.node_features) * width.both);
+    edge = arena.take<T>(products.sum_rows(a.edge_features) * width.hidden);
     node_bias = arena.take<T>(width.hidden);
+    radial = arena.take<T>(width.hidden);
     for (int layer = 0; layer < num_hidden(a); ++layer) {
-      hidden[layer] = {arena.take<T>(a.hidden * width.hidden), arena.take<T>(width.hidden)};
+      hidden[layer] = {arena.take<T>(products.sum_rows(a.hidden) * width.hidden), arena.take<T>(width.hidden)};
     }
     gate = arena.take<T>(width.hidden);
     head = arena.take<T>(a.num_axes * width.hidden);
@@ -156,7 +157,7 @@ template <class T> struct Tile {
   int32_t *edge, *receiver, *sender;
   T *radial, *frame, *coefficients, *vector, *gate;  // columns of kTile numbers: frame 9, coefficients and vector 3
   T *weight, *message_scale, *vector_scale;          // of each edge: edge_weight or 1, and 1 / n_i for a mean, else 1
-  T* input;                                          // edge features, squared length
+  T* input;                                          // edge features
   T* values[kMaxEdgeLinears];                        // after each activation
   T* gated;
   T* coord;
@@ -168,9 +169,9 @@ template <class T> struct Tile {
   T* grad_inputs;                                  // gradient of edge_attr, or of a block of nodes' features
   T *grad_vector, *grad_coefficients, *grad_ends;  // columns: 3, 3 and 6
   T* grad_radial;
-  T* grad_message;                     // one row: the receiver's
-  T* zeros;                            // one row, of zeros
-  uint32_t *left_pairs, *right_pairs;  // factors of a weight's gradient, two rows in one
+  T* grad_message;  // one row: the receiver's
+  T* zeros;         // one row, of zeros
+  OuterRoom outer;  // for the factors of a weight's gradient
 
   Tile(const FrameMessageArguments& a, Arena& arena) {
     const Widths<T> width(a);
@@ -210,9 +211,7 @@ template <class T> struct Tile {
     grad_radial = columns(1);
     grad_message = arena.take<T>(width.hidden);
     zeros = arena.take<T>(width.widest());
-    if (!takes_pairs(a)) return;
-    left_pairs = arena.take<uint32_t>(kTile / 2 * width.widest());
-    right_pairs = arena.take<uint32_t>(kTile / 2 * width.hidden);
+    outer = OuterRoom(products_of(a), kTile, width.widest(), width.both, arena);
   }
 };
 
@@ -227,6 +226,8 @@ template <class T> struct EdgeBlock {
   using S = Register<T>;
 
   const FrameMessageArguments& a;
+  Products products;
+  TileRegisters registers;
   Widths<T> width;
   Shared<T> shared;
   Arena arena;
@@ -234,6 +235,8 @@ template <class T> struct EdgeBlock {
 
   EdgeBlock(const FrameMessageArguments& a, int64_t worker)
       : a(a),
+        products(products_of(a)),
+        registers(products),
         width(a),
         shared(a),
         arena(static_cast<char*>(a.workers) + worker * memory_of<T>(a).worker),
@@ -254,7 +257,7 @@ template <class T> struct EdgeBlock {
   void run(int64_t first, int64_t count) {
     tile.first = first;
     tile.count = int(count);
-    tile.rows = int((count + kBlockRows - 1) / kBlockRows * kBlockRows);
+    tile.rows = int(count + products.block_rows() - 1) / products.block_rows() * products.block_rows();
     tile.filled = tile.rows > padded<T>(count) ? tile.rows : int(padded<T>(count));
     load_edges();
     load_geometry();
@@ -307,14 +310,17 @@ template <class T> struct EdgeBlock {
   }
 
   void edge_mlp() {
+    const T* of_radial = shared.weights.radial;
     for (int k = 0; k < tile.rows; ++k) {
       T* row = tile.input + k * width.input;
       if (a.edge_features > 0) read_row(a.edge_attr, a.storage, tile.edge[k], a.edge_features, row);
-      row[a.edge_features] = tile.radial[k];
+      const S radial(tile.radial[k]);
       const T* of_receiver = shared.node + tile.receiver[k] * width.both;
       const T* of_sender = shared.node + tile.sender[k] * width.both + width.hidden;
       T* value = tile.values[0] + k * width.hidden;
-      for_registers<T>(width.hidden, [&](int64_t c) { store(value + c, load(of_receiver + c) + load(of_sender + c)); });
+      for_registers<T>(width.hidden, [&](int64_t c) {
+        store(value + c, load(of_receiver + c) + load(of_sender + c) + radial * load(of_radial + c));
+      });
     }
     layer(tile.input, width.input, shared.weights.edge, tile.values[0], width.hidden, tile.values[0], tile.slopes[0]);
     for (int k = 1; k < a.num_edge_linears; ++k) {
@@ -331,9 +337,9 @@ template <class T> struct EdgeBlock {
   // A Linear and the activation; slopes may be null.
   void layer(const T* from, int64_t from_width, const Packed<T>& weight, const T* init, int64_t init_stride, T* to,
              T* slopes) {
-    product(from, from_width, weight, init, init_stride, to, width.hidden, tile.rows, [&](int64_t row) {
+    product(from, from_width, weight, init, init_stride, to, width.hidden, tile.rows, [&](int64_t row, int64_t count) {
       const int64_t offset = row * width.hidden;
-      activate(a.activation, to + offset, slopes == nullptr ? nullptr : slopes + offset, kBlockRows * width.hidden);
+      activate(a.activation, to + offset, slopes == nullptr ? nullptr : slopes + offset, count * width.hidden);
     });
   }
 

@@ -21,7 +21,7 @@ inline EdgeRange wave_of(const FrameMessageArguments& a, int64_t chunk, int64_t 
 
 template <class T> struct BackwardBlock : EdgeBlock<T> {
   using Base = EdgeBlock<T>;
-  using Base::a, Base::shared, Base::tile, Base::width;
+  using Base::a, Base::products, Base::shared, Base::tile, Base::width;
   using S = Register<T>;
 
   BackwardBlock(const FrameMessageArguments& a, int64_t worker, int64_t chunk)
@@ -152,28 +152,19 @@ template <class T> struct BackwardBlock : EdgeBlock<T> {
   // slopes of the activation that made them, if given.
   void linear_backward(const T* inputs, const T* grad, int layer, const T* init, int64_t init_stride, T* to,
                        const T* slopes) {
-    add_to_weights(inputs, width.hidden, a.hidden, grad, sums.hidden[layer].weight);
+    add_to_weights(inputs, width.hidden, a.hidden, grad, width.hidden, tile.count, sums.hidden[layer].weight);
     add_rows(sums.hidden[layer].bias, grad, tile.count, width.hidden);
     product(grad, width.hidden, shared.weights.hidden[layer].backward, init, init_stride, to, width.hidden, tile.rows,
-            [&](int64_t first) {
+            [&](int64_t first, int64_t count) {
               const int64_t at = first * width.hidden;
-              if (slopes != nullptr) multiply_by(to + at, slopes + at, kBlockRows * width.hidden);
+              if (slopes != nullptr) multiply_by(to + at, slopes + at, count * width.hidden);
             });
   }
 
-  // The gradient of a Linear's weight: the tile's sum of inputs by gradients of outputs.
-  void add_to_weights(const T* inputs, int64_t stride, int64_t count, const T* grad, T* to) {
-#ifdef CLOF_BFLOAT16_PAIRS
-    if constexpr (sizeof(T) == sizeof(float)) {
-      if (takes_pairs(a)) {
-        pair_rows(inputs, stride, tile.count, stride, tile.left_pairs);
-        pair_rows(grad, width.hidden, tile.count, width.hidden, tile.right_pairs);
-        return add_outer<PairsOuterBlock>(tile.left_pairs, stride, count, tile.right_pairs, width.hidden, a.hidden,
-                                          (tile.count + 1) / 2, to);
-      }
-    }
-#endif
-    add_outer(inputs, stride, count, grad, width.hidden, a.hidden, tile.count, to);
+  // The gradient of a Linear's weight: the sum of inputs by gradients of outputs, over some rows.
+  void add_to_weights(const T* inputs, int64_t stride, int64_t count, const T* grad, int64_t grad_width, int64_t rows,
+                      T* to) {
+    add_outer(products, inputs, stride, count, grad, grad_width, grad_width, rows, to, tile.outer);
   }
 
   void gate_backward() {
@@ -198,7 +189,8 @@ template <class T> struct BackwardBlock : EdgeBlock<T> {
       tile.grad = tile.other_grad;
       tile.other_grad = done;
     }
-    add_to_weights(tile.input, width.input, 1 + a.edge_features, tile.grad, sums.edge);
+    add_to_weights(tile.input, width.input, a.edge_features, tile.grad, width.hidden, tile.count, sums.edge);
+    add_rows_scaled(sums.radial, tile.radial, tile.grad, tile.count, width.hidden);
     for (int k = 0; k < tile.count; ++k) {
       tile.grad_radial[k] = dot(row(tile.grad, k), shared.weights.radial, width.hidden);
     }
@@ -263,11 +255,11 @@ template <class T> struct BackwardBlock : EdgeBlock<T> {
   // Gradients of the features of the chunk's nodes and of the weights that read them.
   void nodes() {
     const int64_t last = a.chunks.first_node[chunk + 1];
-    for (int64_t node = a.chunks.first_node[chunk]; node < last; node += kBlockRows) {
-      const int64_t count = last - node < kBlockRows ? last - node : kBlockRows;
+    const int64_t block = products.block_rows();
+    for (int64_t node = a.chunks.first_node[chunk]; node < last; node += block) {
+      const int64_t count = last - node < block ? last - node : block;
       const T* grad = block_of_nodes(node, count);
-      product(grad, width.both, shared.weights.node_backward, tile.zeros, 0, tile.grad_inputs, width.features,
-              kBlockRows);
+      product(grad, width.both, shared.weights.node_backward, tile.zeros, 0, tile.grad_inputs, width.features, block);
       for (int64_t k = 0; k < count; ++k) {
         write_row(tile.grad_inputs + k * width.features, a.node_features, a.grad_h, a.storage, node + k);
       }
@@ -278,8 +270,8 @@ template <class T> struct BackwardBlock : EdgeBlock<T> {
   // The gradients of `count` nodes as a whole block of rows.
   const T* block_of_nodes(int64_t node, int64_t count) {
     const T* grad = shared.grad_node + node * width.both;
-    if (count == kBlockRows) return grad;
-    fill(tile.values[0], kBlockRows * width.both, T(0));
+    if (count == products.block_rows()) return grad;
+    fill(tile.values[0], products.block_rows() * width.both, T(0));
     std::memcpy(tile.values[0], grad, count * width.both * sizeof(T));
     return tile.values[0];
   }
@@ -291,7 +283,7 @@ template <class T> struct BackwardBlock : EdgeBlock<T> {
       for (int64_t k = 0; k < count; ++k)
         read_row(a.h, a.storage, node + k, a.node_features, tile.input + k * width.features);
       const T* grad = shared.grad_node + node * width.both;
-      add_outer(tile.input, width.features, a.node_features, grad, width.both, width.both, count, sums.node);
+      add_to_weights(tile.input, width.features, a.node_features, grad, width.both, count, sums.node);
       for (int64_t k = 0; k < count; ++k) add_to(sums.node_bias, grad + k * width.both, width.hidden);
     }
   }

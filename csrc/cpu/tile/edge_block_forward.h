@@ -8,7 +8,7 @@ inline namespace CLOF_ISA {
 
 template <class T> struct ForwardBlock : EdgeBlock<T> {
   using Base = EdgeBlock<T>;
-  using Base::a, Base::shared, Base::tile, Base::width;
+  using Base::a, Base::products, Base::shared, Base::tile, Base::width;
 
   using Base::Base;
 
@@ -16,7 +16,7 @@ template <class T> struct ForwardBlock : EdgeBlock<T> {
   void nodes(int64_t first, int64_t last) {
     for (int64_t node = first; node < last; node += kTile) {
       const int64_t count = last - node < kTile ? last - node : kTile;
-      const int64_t whole = count / kBlockRows * kBlockRows;
+      const int64_t whole = count / products.block_rows() * products.block_rows();
       for (int64_t k = 0; k < count; ++k)
         read_row(a.h, a.storage, node + k, a.node_features, tile.input + k * width.features);
       product(tile.input, width.features, shared.weights.node, shared.weights.node_bias, 0,
@@ -29,7 +29,8 @@ template <class T> struct ForwardBlock : EdgeBlock<T> {
   void partial_nodes(int64_t node, int64_t count, const T* features) {
     // A whole block of rows with both shares needs the room of two blocks of hidden features.
     T* result = tile.values[0];
-    product(features, width.features, shared.weights.node, shared.weights.node_bias, 0, result, width.both, kBlockRows);
+    product(features, width.features, shared.weights.node, shared.weights.node_bias, 0, result, width.both,
+            products.block_rows());
     std::memcpy(shared.node + node * width.both, result, count * width.both * sizeof(T));
   }
 

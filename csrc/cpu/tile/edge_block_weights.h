@@ -31,7 +31,7 @@ template <class T> struct WeightTensors {
     transposed(receiver, to.node, 0, 0);
     transposed(sender, to.node, 0, width.hidden);
     transposed(edge, to.edge, 0, 0);
-    transposed(radial, to.edge, a.edge_features, 0);
+    for_numbers(a.storage, radial, a.hidden, [&](int64_t o, int64_t, auto value) { to.radial[o] = T(value); });
     read_bias(a.storage, a.edge_mlp[0].bias, a.hidden, to.node_bias);
     for (int layer = 0; layer < num_hidden(a); ++layer) {
       const LinearArguments& linear = hidden_linear(a, layer);
@@ -44,25 +44,17 @@ template <class T> struct WeightTensors {
     plain(receiver, to.node_backward, 0);
     plain(sender, to.node_backward, width.hidden);
     plain(edge, to.edge_backward, 0);
-    for_numbers(a.storage, radial, a.hidden, [&](int64_t o, int64_t, auto value) { to.radial[o] = T(value); });
   }
 
-  // Where products take pairs, the packed matrices become such.
-  void make_all_pairs(const Weights<T>& weights) const {
-#ifdef CLOF_BFLOAT16_PAIRS
-    if constexpr (sizeof(T) == sizeof(float)) {
-      const auto convert = [](const Packed<T>& matrix) {
-        if (matrix.pairs) make_pairs(matrix);
-      };
-      convert(weights.node);
-      convert(weights.edge);
-      for (int layer = 0; layer < num_hidden(a); ++layer) convert(weights.hidden[layer].forward);
-      if (!a.backward) return;
-      convert(weights.node_backward);
-      convert(weights.edge_backward);
-      for (int layer = 0; layer < num_hidden(a); ++layer) convert(weights.hidden[layer].backward);
-    }
-#endif
+  // The packed matrices in the form that products read.
+  void finish_all(const Weights<T>& weights) const {
+    finish_packing(weights.node);
+    finish_packing(weights.edge);
+    for (int layer = 0; layer < num_hidden(a); ++layer) finish_packing(weights.hidden[layer].forward);
+    if (!a.backward) return;
+    finish_packing(weights.node_backward);
+    finish_packing(weights.edge_backward);
+    for (int layer = 0; layer < num_hidden(a); ++layer) finish_packing(weights.hidden[layer].backward);
   }
 
   void read_gate_and_head(Weights<T>& to) const {
@@ -89,7 +81,7 @@ template <class T> struct WeightTensors {
     };
     transposed(from.node, width.both, n, first, inputs(), 0);
     transposed(from.node + width.hidden, width.both, n, first, inputs(), n);
-    transposed(from.edge + a.edge_features * width.hidden, width.hidden, 1, first, inputs(), 2 * n);
+    transposed(from.radial, width.hidden, 1, first, inputs(), 2 * n);
     transposed(from.edge, width.hidden, a.edge_features, first, inputs(), 2 * n + 1);
     write_row(from.node_bias, a.hidden, a.edge_mlp[0].grad_bias, a.storage, 0);
     for (int layer = 0; layer < num_hidden(a); ++layer) {

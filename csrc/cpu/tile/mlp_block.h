@@ -25,7 +25,8 @@ template <class T> struct MlpShared {
       widest = columns[k] > widest ? columns[k] : widest;
     }
     const auto packed = [&](int64_t depth, int64_t columns) {
-      return Packed<T>{arena.take<T>(Packed<T>::size(depth, columns)), depth, columns, false};
+      return Packed<T>{arena.take<T>(Packed<T>::size(depth, columns)), depth, columns, Products{Form::plain, false},
+                       nullptr};
     };
     for (int k = 0; k < a.num_linears; ++k) {
       forward[k] = packed(a.columns[k], a.columns[k + 1]);
@@ -117,11 +118,11 @@ template <class T> struct MlpBlock {
     for (int k = 0; k < a.num_linears; ++k) {
       const int64_t columns = shared.columns[k + 1];
       product(values[k], shared.columns[k], shared.forward[k], shared.bias[k], 0, values[k + 1], columns,
-              whole_blocks(count), [&](int64_t row) {
+              whole_blocks(count), [&](int64_t row, int64_t rows) {
                 if (!activated(k)) return;
                 const int64_t at = row * columns;
                 activate(a.activation, values[k + 1] + at, slopes[k] == nullptr ? nullptr : slopes[k] + at,
-                         kBlockRows * columns);
+                         rows * columns);
               });
     }
   }
@@ -168,12 +169,13 @@ template <class T> struct MlpBlock {
   // Gradients of the weights of a Linear; `grad` becomes that of what stood before it.
   void linear_backward(int k, int64_t first, int count, const MlpSums<T>& sums) {
     const int64_t columns = shared.columns[k + 1], before = shared.columns[k];
-    add_outer(values[k], before, a.columns[k], grad, columns, a.columns[k + 1], count, sums.weight[k]);
+    add_outer_of<OuterBlock>(values[k], before, a.columns[k], grad, columns, a.columns[k + 1], count, sums.weight[k]);
     add_rows(sums.bias[k], grad, count, columns);
     if (k == 0 && a.grad_inputs[0] == nullptr) return;
-    product(grad, columns, shared.backward[k], zeros, 0, other_grad, before, whole_blocks(count), [&](int64_t row) {
-      if (k > 0) multiply_by(other_grad + row * before, slopes[k - 1] + row * before, kBlockRows * before);
-    });
+    product(grad, columns, shared.backward[k], zeros, 0, other_grad, before, whole_blocks(count),
+            [&](int64_t row, int64_t rows) {
+              if (k > 0) multiply_by(other_grad + row * before, slopes[k - 1] + row * before, rows * before);
+            });
     if (k == 0) return write_input_gradients(first, count);
     T* done = grad;
     grad = other_grad;

@@ -3,7 +3,7 @@
 // products of product.h measured faster.
 #pragma once
 
-#include "register.h"
+#include "packed.h"
 
 #if defined(__AVX512F__)
 #define CLOF_BFLOAT16_PAIRS 1
@@ -13,11 +13,6 @@ namespace clof {
 inline namespace CLOF_ISA {
 
 #ifdef CLOF_BFLOAT16_PAIRS
-
-inline bool multiplies_pairs() {
-  static const bool found = __builtin_cpu_supports("avx512bf16") && __builtin_cpu_is("amd");
-  return found;
-}
 
 // Two rows of a matrix in one: a number holds the upper row's in its lower half.
 inline uint32_t pair_of(float low, float high) {
@@ -65,6 +60,44 @@ __attribute__((target("avx512bf16"))) void pairs_block(const uint32_t* from, int
     for (int c = 0; c < Registers; ++c) _mm512_storeu_ps(to + r * to_stride + 16 * c, sum[r][c]);
 }
 
+// Puts the rows of a matrix together in pairs, in its own memory: what is written lies before what is still to be read.
+inline void make_pairs(const Packed<float>& weight) {
+  const int64_t width = padded<float>(weight.columns), pairs = (weight.depth + 1) / 2;
+  uint32_t* to = reinterpret_cast<uint32_t*>(weight.data);
+  for (int64_t first = 0; first < width; first += kPanel<float>) {
+    const int64_t columns = width - first < kPanel<float> ? width - first : kPanel<float>;
+    const float* panel = weight.data + first * weight.depth;
+    for (int64_t k = 0; k < pairs; ++k) {
+      for (int64_t c = 0; c < columns; ++c) {
+        const float low = panel[2 * k * columns + c];
+        const float high = 2 * k + 1 < weight.depth ? panel[(2 * k + 1) * columns + c] : 0.0f;
+        const uint32_t pair = pair_of(low, high);
+        std::memcpy(to + first * pairs + k * columns + c, &pair, sizeof pair);
+      }
+    }
+  }
+}
+
+// The same block of rows as product_block, for all panels.
+inline void pairs_product(const float* from, int64_t from_stride, const Packed<float>& weight, const float* init,
+                          int64_t init_stride, float* to, int64_t to_stride) {
+  // Columns of `from` that are rounded at a time.
+  constexpr int64_t kDepth = 512;
+  alignas(64) uint32_t rounded[kBlockRows * kDepth / 2];
+  const int64_t width = padded<float>(weight.columns), all_pairs = (weight.depth + 1) / 2;
+  for (int64_t first = 0; first < weight.depth || first == 0; first += kDepth) {
+    const int64_t left = weight.depth - first, depth = left < kDepth ? left : kDepth;
+    round_rows(from + first, from_stride, kBlockRows, depth, rounded, kDepth / 2);
+    for_panels<float>(width, [&](auto registers, int64_t column) {
+      constexpr int count = decltype(registers)::value;
+      const uint32_t* panel = reinterpret_cast<const uint32_t*>(weight.data) + column * all_pairs;
+      pairs_block<kBlockRows, count>(rounded, kDepth / 2, (depth + 1) / 2, panel + first / 2 * count * kLanes<float>,
+                                     first == 0 ? init + column : to + column, first == 0 ? init_stride : to_stride,
+                                     to + column, to_stride);
+    });
+  }
+}
+
 // Rounds the rows of a matrix to pairs of numbers of neighbouring rows; an odd row's partner is 0. Columns are padded.
 __attribute__((target("avx512bf16"))) inline void pair_rows(const float* from, int64_t stride, int64_t rows,
                                                             int64_t columns, uint32_t* to) {
@@ -108,10 +141,6 @@ struct PairsOuterBlock {
       for (int c = 0; c < Registers; ++c) _mm512_storeu_ps(to + m * to_stride + 16 * c, sum[m][c]);
   }
 };
-
-#else
-
-inline bool multiplies_pairs() { return false; }
 
 #endif
 

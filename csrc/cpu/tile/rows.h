@@ -80,5 +80,14 @@ template <class T> void add_rows(T* to, const T* from, int64_t rows, int64_t col
   });
 }
 
+// to += the sum of the rows, each times its factor.
+template <class T> void add_rows_scaled(T* to, const T* factors, const T* from, int64_t rows, int64_t columns) {
+  for_registers<T>(columns, [&](int64_t c) {
+    Register<T> sum = load(to + c);
+    for (int64_t r = 0; r < rows; ++r) sum = sum + Register<T>(factors[r]) * load(from + r * columns + c);
+    store(to + c, sum);
+  });
+}
+
 }  // namespace CLOF_ISA
 }  // namespace clof

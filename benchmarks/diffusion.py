@@ -1,6 +1,7 @@
-"""The network of E(3) Equivariant Diffusion in plain PyTorch, written from its formulas under its public names.
+"""The network of E(3) Equivariant Diffusion in plain, unfused PyTorch: what is replaced, and measured as eager.
 
-``forward`` of a block takes the masks of EDM; the descendants name more of them.
+Written from the mathematics, with the class names, attributes and parameter names of the public program and with its
+cost. ``forward`` of a block takes the masks of EDM; descendants name more of them.
 """
 
 import math
@@ -8,15 +9,16 @@ import math
 import torch
 from torch import Tensor, nn
 
+from .published import scatter_sum
+
 SHIFT = 1e-8
 
 
 def reduced(values: Tensor, index: Tensor, n_rows: int, method: str, factor: float) -> Tensor:
-    total = values.new_zeros(n_rows, values.shape[1]).index_add(0, index, values)
+    total = scatter_sum(values, index, n_rows)
     if method == "sum":
         return total / factor
-    count = values.new_zeros(n_rows, 1).index_add(0, index, values.new_ones(len(index), 1))
-    return total / count.clamp(min=1)
+    return total / scatter_sum(torch.ones_like(values), index, n_rows).clamp(min=1)
 
 
 def masked(values: Tensor, mask: Tensor | None) -> Tensor:
@@ -154,3 +156,16 @@ class EGNN(nn.Module):
             block = self.get_submodule(f"e_block_{k}")
             h, x = block(h, x, edge_index, node_mask=node_mask, edge_mask=edge_mask, edge_attr=distance, **others)
         return masked(self.embedding_out(h), node_mask), x
+
+
+class EDM(nn.Module):
+    """The network with the options of the public QM9 model, called as the networks for particles are."""
+
+    def __init__(self, in_node_nf: int, in_edge_nf: int, hidden_nf: int, n_layers: int = 4) -> None:
+        super().__init__()
+        self.egnn = EGNN(
+            in_node_nf, hidden_nf, n_layers, inv_sublayers=1, attention=True, tanh=True, normalization_factor=1
+        )
+
+    def forward(self, h, x, edges, vel, edge_attr):
+        return self.egnn(h, x, edges)[1]
