@@ -148,6 +148,14 @@ def test_conformers_are_counted_through(tmp_path):
     assert len(Conformers(store, np.array([], dtype=int))) == 0
 
 
+def test_damaged_records_are_left_out_of_the_conformers(tmp_path):
+    path = write(tmp_path / "set.clof")
+    flip(path, path.read_bytes().index(b"water"))
+    with pytest.warns(UserWarning, match=r"set.clof: 1 damaged records are left out, numbers \[0\]."):
+        conformers = Conformers(Store(path))
+    assert len(conformers) == 6 and conformers[0][0].name == "éthane"
+
+
 def test_a_split_is_by_molecule_and_by_seed():
     train, test = split(10, 3, seed=4)
     assert sorted([*train, *test]) == list(range(10)) and len(test) == 3
