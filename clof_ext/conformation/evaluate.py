@@ -19,8 +19,8 @@ from .store import Skipped, Store
 
 # As published: twice as many generated conformers as references.
 GENERATED_PER_REFERENCE = 2
-# Far from the seeds that sets are made with. RDKit's embeddings of seed s are those of seed 1 numbered s, 2 s, 3 s, ...,
-# so that small seeds would give baselines the very embeddings that the references were relaxed from.
+# Far from the seeds that sets are made with. RDKit's embeddings of seed s are those of seed 1 numbered s, 2 s, ..., so
+# that small seeds would give baselines the very embeddings that the references were relaxed from.
 BASELINE_SEED = 1_000_000
 BASELINES: dict[str, Callable[[Molecule, int, int], Molecule]] = {"ETKDG": etkdg, "ETKDG + MMFF": etkdg_relaxed}
 

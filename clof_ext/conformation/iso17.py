@@ -8,15 +8,12 @@ import numpy as np
 import torch
 
 from ..training import FileError, extra
-from .chemistry import ChemistryError, close_pairs, set_positions
+from .chemistry import LONGEST_BOND, ChemistryError, close_pairs, set_positions
 
 with extra("conformers"):
     import ase.db
     from rdkit import Chem, rdBase
     from rdkit.Chem import rdDetermineBonds
-
-# Frames of molecular dynamics are stretched, but not by 30 %.
-LONGEST_BOND = 1.3
 
 
 @dataclass(frozen=True)
