@@ -8,6 +8,7 @@ from pathlib import Path
 
 from tqdm import tqdm
 
+from benchmarks.files import replace_between
 from clof_ext import __version__
 from tests.triton.ahead_of_time import TARGETS, compiled
 from tests.triton.edge_blocks import PRECISIONS, EdgeBlock
@@ -37,8 +38,7 @@ def rows() -> Iterator[str]:
 
 def main() -> None:
     table = "\n".join(rows())
-    before, rest = PAGE.read_text().split(BEGIN)
-    PAGE.write_text(f"{before}{BEGIN}\nOf version {__version__}:\n\n{HEADER}\n{table}\n{END}{rest.split(END)[1]}")
+    replace_between(PAGE, BEGIN, END, f"Of version {__version__}:\n\n{HEADER}\n{table}\n")
 
 
 if __name__ == "__main__":
