@@ -133,7 +133,6 @@ def frame_message(
             raise
 
 
-@torch.compiler.assume_constant_result
 def _matmul_precision(device: str) -> str:
     """What ``torch.set_float32_matmul_precision``, or the device's own switch, says now.
 
@@ -142,6 +141,10 @@ def _matmul_precision(device: str) -> str:
     """
     setting = torch._C._get_fp32_precision_getter(PRECISION_SWITCH.get(device, device), "matmul")
     return PRECISION_NAMES.get(setting, "highest")
+
+
+# All that torch.compiler.assume_constant_result does, which would load torch._dynamo: seconds, for every import.
+_matmul_precision._dynamo_marked_constant = True
 
 
 def _autocast(device: str, *values):
