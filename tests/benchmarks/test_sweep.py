@@ -41,8 +41,11 @@ def test_design_covers_the_sizes_that_are_promised():
     assert all(size.nodes == about(size.nodes, size.neighbours) for size in sizes if size.graph == "systems")
 
 
-def test_quick_run(no_compiler, tmp_path, capsys):
-    assert sweep.main(["--quick", "--output", str(tmp_path)]) == 0
+@pytest.mark.parametrize(("flags", "reason"), [([], "there is no C++ compiler"), (["--busy"], "the machine was busy")])
+def test_quick_run(flags, reason, no_compiler, tmp_path, capsys):
+    before = torch.get_num_threads()
+    assert sweep.main(["--quick", *flags, "--output", str(tmp_path)]) == 0
+    assert torch.get_num_threads() == before
     (path,) = tmp_path.glob("sweep_*_quick.json")
     document = report.read(path)
     assert capsys.readouterr().out.strip() == sweep_report.text(document)
@@ -55,7 +58,7 @@ def test_quick_run(no_compiler, tmp_path, capsys):
     assert set(large["left_out"]) == {EAGER, COMPILE, FUSED}
     assert document["gemm"]["largest"] >= document["gemm"]["before"]["1024"]
     for case in measured:
-        assert case["left_out"] == {COMPILE: "there is no C++ compiler"}
+        assert case["left_out"] == {COMPILE: reason}
         assert case["errors"][FUSED] < sweep_measure.ALLOWED
         assert [(row["pass"], row["variant"]) for row in case["measurements"]] == [
             (key, name) for key in PASSES for name in (EAGER, FUSED)
@@ -140,7 +143,7 @@ def document() -> dict:
         "format": report.FORMAT,
         "machine": {"cpu": "A Processor", "threads": 2, "gpus": []},
         "versions": {"torch": "2.99", "clof_ext": "0.9"},
-        "settings": {"dtype": "float32", "device": "cpu"},
+        "settings": {"dtype": "float32", "device": "cpu", "busy": False},
         "gemm": {"largest": 500e9},
         "second_derivatives": [{**size, "measurements": [row(EAGER, "", 8.0), row(FUSED, "", 16.0)]}],
         "axes": [{"name": "nodes", "sizes": [size, {**size, "nodes": 5}]}],
@@ -150,6 +153,12 @@ def document() -> dict:
             {**size, "nodes": 9, "left_out": {EAGER: "too big", FUSED: "too big"}, "errors": {}, "measurements": []},
         ],
     }
+
+
+def test_a_busy_machine_is_named(document):
+    assert not any("busy" in line for line in sweep_report.markdown(document))
+    document["settings"]["busy"] = True
+    assert "Times are the processor's, because the machine was busy." in sweep_report.markdown(document)
 
 
 def test_table_and_summary(document):
