@@ -138,6 +138,9 @@ def _parse(arguments: Sequence[str]) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.sweep", description=__doc__.splitlines()[0])
     parser.add_argument("--quick", action="store_true", help="few tiny sizes, to see that all works")
     parser.add_argument(
+        "--busy", action="store_true", help="on a busy machine: processor time of one thread, without torch.compile"
+    )
+    parser.add_argument(
         "--output", type=Path, default=RESULTS, help="folder of the JSON and PNG (default: %(default)s)"
     )
     return parser.parse_args(arguments)

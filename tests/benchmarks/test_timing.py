@@ -32,6 +32,12 @@ def test_rounds_fill_the_time_asked_for():
     assert timings["nap"].median >= 0.002
 
 
+def test_processor_time_leaves_waiting_out():
+    nap = {"nap": lambda: time.sleep(0.02)}
+    timings = interleave(nap, seconds=0, repeats=3, device=CPU, clock=time.process_time)
+    assert timings["nap"].upper < 0.01
+
+
 def test_peak_counts_what_lives_at_one_time():
     def call():
         first = torch.empty(3 * MIB, dtype=torch.uint8)
