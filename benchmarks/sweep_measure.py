@@ -48,6 +48,7 @@ class Limits:
         shortest_call: seconds; a size is left out whose products alone take longer.
         memory: bytes; an unfused program is left out that needs more.
         minutes: no size is begun after this time, and nothing is compiled in its second half.
+        busy: the machine does other work, so processor time is counted.
     """
 
     seconds: float
@@ -55,6 +56,11 @@ class Limits:
     shortest_call: float
     memory: int
     minutes: float
+    busy: bool = False
+
+    @property
+    def clock(self) -> Callable[[], float]:
+        return time.process_time if self.busy else time.perf_counter
 
 
 class Sweep:
@@ -142,7 +148,8 @@ class Sweep:
         """Times of a call of each program, in turn, and its memory."""
         calls = {name: partial(run, program, inputs) for name, program in programs.items()}
         peaks = {name: _peak(call, programs[name], inputs) for name, call in calls.items()}
-        timings = interleave(calls, seconds=self.limits.seconds, repeats=self.limits.repeats, device=CPU)
+        limits = self.limits
+        timings = interleave(calls, seconds=limits.seconds, repeats=limits.repeats, device=CPU, clock=limits.clock)
         return [
             {
                 "variant": name,

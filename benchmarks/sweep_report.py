@@ -116,7 +116,9 @@ def _summary(document: dict) -> list[str]:
             names = ", ".join(name for name, why in case["left_out"].items() if why == reason)
             left_out.setdefault((names, reason), []).append(_size(case))
     rates = document["gemm"]
+    busy = ["Times are the processor's, because the machine was busy.", ""] if document["settings"]["busy"] else []
     return [
+        *busy,
         "Slower than eager PyTorch:" if lost else "Slower than eager PyTorch: at no size.",
         *lost,
         "",

@@ -27,7 +27,14 @@ def summarize(durations: Sequence[float]) -> Timing:
     return Timing(median, lower, upper, len(durations))
 
 
-def interleave(calls: Mapping[str, Call], *, seconds: float, repeats: int, device: torch.device) -> dict[str, Timing]:
+def interleave(
+    calls: Mapping[str, Call],
+    *,
+    seconds: float,
+    repeats: int,
+    device: torch.device,
+    clock: Callable[[], float] = time.perf_counter,
+) -> dict[str, Timing]:
     """Time each call once per round, in turn, after they were warmed up.
 
     Args:
@@ -35,6 +42,7 @@ def interleave(calls: Mapping[str, Call], *, seconds: float, repeats: int, devic
         seconds: rounds go on until this many seconds per call have passed on average,
         repeats: and until this many rounds were made, at least 2.
         device: the device whose work a call must have finished before its time counts.
+        clock: seconds; ``time.process_time`` counts the processor's time alone, whatever else the machine does.
     """
     durations: dict[str, list[float]] = {name: [] for name in calls}
     # A collection of Python's garbage would fall on one call and not on another.
@@ -45,20 +53,20 @@ def interleave(calls: Mapping[str, Call], *, seconds: float, repeats: int, devic
     try:
         while rounds < repeats or time.perf_counter() < end:
             for name, call in calls.items():
-                durations[name].append(time_once(call, device))
+                durations[name].append(time_once(call, device, clock))
             rounds += 1
     finally:
         gc.enable()
     return {name: summarize(values) for name, values in durations.items()}
 
 
-def time_once(call: Call, device: torch.device) -> float:
+def time_once(call: Call, device: torch.device, clock: Callable[[], float] = time.perf_counter) -> float:
     """Seconds of one call, until the device has finished its work."""
     synchronize(device)
-    start = time.perf_counter()
+    start = clock()
     call()
     synchronize(device)
-    return time.perf_counter() - start
+    return clock() - start
 
 
 def synchronize(device: torch.device) -> None:

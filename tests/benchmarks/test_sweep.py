@@ -41,10 +41,14 @@ def test_design_covers_the_sizes_that_are_promised():
     assert all(size.nodes == about(size.nodes, size.neighbours) for size in sizes if size.graph == "systems")
 
 
-def test_quick_run(no_compiler, tmp_path, capsys):
-    assert sweep.main(["--quick", "--output", str(tmp_path)]) == 0
+@pytest.mark.parametrize("flags", [[], ["--busy"]])
+def test_quick_run(flags, no_compiler, tmp_path, capsys):
+    before = torch.get_num_threads()
+    assert sweep.main(["--quick", *flags, "--output", str(tmp_path)]) == 0
+    assert torch.get_num_threads() == before
     (path,) = tmp_path.glob("sweep_*_quick.json")
     document = report.read(path)
+    assert document["settings"]["busy"] == bool(flags)
     assert capsys.readouterr().out.strip() == sweep_report.text(document)
     assert path.with_suffix(".png").read_bytes().startswith(b"\x89PNG")
     (twice,) = document["second_derivatives"]
@@ -140,7 +144,7 @@ def document() -> dict:
         "format": report.FORMAT,
         "machine": {"cpu": "A Processor", "threads": 2, "gpus": []},
         "versions": {"torch": "2.99", "clof_ext": "0.9"},
-        "settings": {"dtype": "float32", "device": "cpu"},
+        "settings": {"dtype": "float32", "device": "cpu", "busy": False},
         "gemm": {"largest": 500e9},
         "second_derivatives": [{**size, "measurements": [row(EAGER, "", 8.0), row(FUSED, "", 16.0)]}],
         "axes": [{"name": "nodes", "sizes": [size, {**size, "nodes": 5}]}],
@@ -150,6 +154,12 @@ def document() -> dict:
             {**size, "nodes": 9, "left_out": {EAGER: "too big", FUSED: "too big"}, "errors": {}, "measurements": []},
         ],
     }
+
+
+def test_a_busy_machine_is_named(document):
+    assert not any("busy" in line for line in sweep_report.markdown(document))
+    document["settings"]["busy"] = True
+    assert "Times are the processor's, because the machine was busy." in sweep_report.markdown(document)
 
 
 def test_table_and_summary(document):

@@ -5,7 +5,7 @@ import time
 import pytest
 import torch
 
-from benchmarks.files import replace_file
+from benchmarks.files import replace_between, replace_file
 from benchmarks.memory import peak_bytes
 from benchmarks.timing import interleave, summarize
 
@@ -30,6 +30,12 @@ def test_rounds_fill_the_time_asked_for():
     timings = interleave({"nap": lambda: time.sleep(0.002)}, seconds=0.05, repeats=2, device=CPU)
     assert 2 < timings["nap"].repeats <= 25
     assert timings["nap"].median >= 0.002
+
+
+def test_processor_time_leaves_waiting_out():
+    nap = {"nap": lambda: time.sleep(0.02)}
+    timings = interleave(nap, seconds=0, repeats=3, device=CPU, clock=time.process_time)
+    assert timings["nap"].upper < 0.01
 
 
 def test_peak_counts_what_lives_at_one_time():
@@ -60,3 +66,11 @@ def test_a_failed_writer_leaves_the_old_file(tmp_path):
         replace_file(path, fail)
     assert path.read_text() == "old"
     assert [entry.name for entry in path.parent.iterdir()] == ["result.txt"]
+
+
+def test_text_between_marks_is_replaced(tmp_path):
+    page = tmp_path / "page.md"
+    page.write_text("before\n<a>\nold\n</a>\nafter\n")
+    for text in ("new", "newer"):
+        replace_between(page, "<a>", "</a>", text)
+        assert page.read_text() == f"before\n<a>\n{text}\n</a>\nafter\n"
