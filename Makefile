@@ -6,7 +6,7 @@ TORCH ?= torch==2.13.0
 SOURCES := $(shell find csrc cmake -type f) CMakeLists.txt setup.py pyproject.toml
 WORKERS ?= 2
 
-.PHONY: bench test lint format gpu install clean
+.PHONY: bench test docs lint format gpu install clean
 
 bench: install
 	@echo "== measuring: published networks, unfused and with replaced layers"
@@ -15,6 +15,10 @@ bench: install
 test: install
 	@echo "== testing"
 	$(BIN)/python -m pytest -n $(WORKERS) --dist loadgroup tests
+
+docs: install
+	$(BIN)/python -m mkdocs build --strict
+	@echo "== the documentation is in build/site"
 
 install: $(VENV)/.installed
 

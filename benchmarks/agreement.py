@@ -42,9 +42,9 @@ class Results:
 
     def errors(self, truth: "Results") -> Errors:
         """Errors against the truth in all gradients that these results hold."""
-        gradients = [_relative(value, truth.gradients[name]) for name, value in self.gradients.items()]
+        gradients = [relative(value, truth.gradients[name]) for name, value in self.gradients.items()]
         # Unlike max, torch's maximum of anything and nan is nan.
-        return Errors(_relative(self.displacement, truth.displacement), torch.tensor(gradients).max().item())
+        return Errors(relative(self.displacement, truth.displacement), torch.tensor(gradients).max().item())
 
 
 def results(workload: Workload, predictor: nn.Module, *, of_inputs: bool = True) -> Results:
@@ -82,6 +82,7 @@ def check(errors: Errors, dtype: torch.dtype, name: str) -> None:
             )
 
 
-def _relative(value: Tensor, exact: Tensor) -> float:
+def relative(value: Tensor, exact: Tensor) -> float:
+    """|value - exact| / |exact| in the Euclidean norm; the plain difference where exact is 0."""
     difference, size = (value - exact).norm(), exact.norm()
     return (difference / size if size else difference).item()

@@ -14,3 +14,10 @@ def replace_file(path: Path, write: Callable[[Path], object]) -> None:
         beside.replace(path)
     finally:
         beside.unlink(missing_ok=True)
+
+
+def replace_between(page: Path, begin: str, end: str, text: str) -> None:
+    """Put another text between two marks of a page."""
+    old = page.read_text()
+    before, after = old.split(begin)[0], old.split(end)[1]
+    replace_file(page, lambda target: target.write_text(f"{before}{begin}\n{text}\n{end}{after}"))

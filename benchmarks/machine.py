@@ -59,6 +59,11 @@ def cores() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
+def memory_bytes() -> int:
+    """Memory of the machine."""
+    return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+
+
 def compiler() -> str | None:
     """The C++ compiler that ``torch.compile`` would find, with its version; None where there is none."""
     names = [os.environ["CXX"]] if os.environ.get("CXX") else COMPILERS
@@ -73,7 +78,7 @@ def _machine() -> dict:
         "cores": cores(),
         "threads": torch.get_num_threads(),
         "instruction_sets": [name for name in INSTRUCTION_SETS if name in flags],
-        "memory_gib": round(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30, 1),
+        "memory_gib": round(memory_bytes() / 2**30, 1),
         "gpus": [torch.cuda.get_device_name(k) for k in range(torch.cuda.device_count())],
         "os": platform.platform(),
         # Average number of running programs in the last minute: far above 0 before a run means a busy machine.

@@ -9,6 +9,7 @@ from clof_ext import prepare_graph
 
 from .agreement import Errors, Results, check, exact_results, results
 from .memory import peak_bytes
+from .run import Say
 from .timing import Timing, interleave, time_once
 from .variants import COMPILE, EAGER, FUSED, VARIANTS
 from .workload import CASES, PASSES, Predictor, Settings, Workload
@@ -16,8 +17,6 @@ from .workload import CASES, PASSES, Predictor, Settings, Workload
 # Preparing a graph takes about a millisecond and is done once: few repeats will do.
 GRAPH_REPEATS = 9
 MS = 1e3
-
-Say = Callable[[str], None]
 
 
 @dataclass(frozen=True)

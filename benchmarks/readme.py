@@ -4,7 +4,7 @@ import sys
 from pathlib import Path
 
 from . import report
-from .files import replace_file
+from .files import replace_between
 
 ROOT = Path(__file__).parent.parent
 README = ROOT / "README.md"
@@ -51,15 +51,8 @@ def _line(case: dict, name: str, variants: dict[str, dict]) -> str:
     return "| " + " | ".join(cells) + " |"
 
 
-def with_section(readme: str, text: str) -> str:
-    """README text with another throughput section."""
-    before, after = readme.split(BEGIN)[0], readme.split(END)[1]
-    return f"{before}{BEGIN}\n{text}\n{END}{after}"
-
-
 def main(path: Path) -> None:
-    text = with_section(README.read_text(), section(report.read(path), path))
-    replace_file(README, lambda target: target.write_text(text))
+    replace_between(README, BEGIN, END, section(report.read(path), path))
     print(f"{README} shows {path}")
 
 

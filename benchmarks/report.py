@@ -68,7 +68,7 @@ def table(document: dict) -> str:
     """All measurements as aligned text under the description of the machine."""
     parts = [title(document), sizes(document), COLUMNS_EXPLAINED]
     for case in document["cases"]:
-        parts += ["", _case_title(case), *_aligned([HEADERS, *map(_cells, case["measurements"])])]
+        parts += ["", _case_title(case), *aligned([HEADERS, *map(_cells, case["measurements"])])]
         parts += [f"{variant} was not measured: {reason}" for variant, reason in case["failures"].items()]
     return "\n".join(parts)
 
@@ -113,7 +113,8 @@ def _times(ratio: float | None) -> str:
     return "-" if ratio is None else f"{ratio:.2f}"
 
 
-def _aligned(lines: list[tuple[str, ...]]) -> list[str]:
+def aligned(lines: list[tuple[str, ...]]) -> list[str]:
+    """Cells in columns, the first TEXT_COLUMNS to the left, the others to the right."""
     widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
     return ["  ".join(_justified(line, widths)).rstrip() for line in lines]
 

@@ -4,13 +4,10 @@ Run ``python -m benchmarks.throughput``; ``--help`` lists what can be chosen.
 """
 
 import argparse
-import contextlib
-import os
 import shlex
 import sys
-import tempfile
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
 
@@ -18,7 +15,8 @@ import torch
 
 from . import machine, report
 from .agreement import TOLERANCE, DisagreementError
-from .measure import Say, measure_case
+from .measure import measure_case
+from .run import clock, empty_compile_cache
 from .workload import CASES, DEVICES, DTYPES, Settings
 
 RESULTS = Path(__file__).parent / "results"
@@ -34,11 +32,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     arguments = sys.argv[1:] if arguments is None else list(arguments)
     options = _parse(arguments)
     settings = _settings(options)
-    say = _clock()
+    say = clock()
     document = _head(arguments, settings)
     started = time.perf_counter()
     try:
-        with _empty_compile_cache():
+        with empty_compile_cache():
             document["cases"] = [measure_case(name, settings, say) for name in _cases(options)]
     except DisagreementError as error:
         print(f"FAILED: {error}", file=sys.stderr)
@@ -103,25 +101,6 @@ def _head(arguments: Sequence[str], settings: Settings) -> dict:
         "settings": asdict(settings),
         "tolerance": TOLERANCE[DTYPES[settings.dtype]],
     }
-
-
-def _clock() -> Say:
-    """A function that tells what is being done, and when."""
-    started = time.perf_counter()
-    return lambda text: print(f"[{time.perf_counter() - started:5.0f} s] {text}", file=sys.stderr, flush=True)
-
-
-@contextlib.contextmanager
-def _empty_compile_cache() -> Iterator[None]:
-    """Let ``torch.compile`` work in an empty folder, so that its warm-up is what a new user sees."""
-    name = "TORCHINDUCTOR_CACHE_DIR"
-    before = os.environ.get(name)
-    with tempfile.TemporaryDirectory(prefix="clof-ext-bench-") as folder:
-        os.environ[name] = folder
-        try:
-            yield
-        finally:
-            os.environ.pop(name) if before is None else os.environ.update({name: before})
 
 
 if __name__ == "__main__":

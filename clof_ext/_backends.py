@@ -25,6 +25,8 @@ DISPATCH_KEYS = {"cpu": "CPU", "cuda": "CUDA"}
 _forced: list[str] = []
 # (op, kind of device) -> the function that runs it. A dictionary, so that torch.compile can look it up.
 _table: dict[tuple[str, str], Callable] = {}
+# op -> a function that says why Triton's kernels cannot run it, given its size and dtype, or None if they can.
+_limits: dict[str, Callable] = {}
 # Kinds of device whose edges the compiled extension sorts.
 plan_devices: set[str] = set()
 
@@ -100,6 +102,15 @@ def fill_table() -> None:
     for device in ("cpu", "cuda") if torch.cuda.is_available() else ("cpu",):
         for op in OPERATORS:
             _table[op, device] = _function(choose(op, device), op)
+    if "cuda" in {device for _, device in _table}:
+        learn_limits()
+
+
+def learn_limits() -> None:
+    """Ask the Triton kernels, where there are any, what they can hold."""
+    room = triton_room()
+    if room is not None:
+        _limits.update(room.limits)
 
 
 def forced() -> str | None:
@@ -120,6 +131,24 @@ def implementation(op: str, device: torch.device, name: str | None = None) -> Ca
     if reason is not None:
         raise RuntimeError(f"backend {name!r} cannot run {op} here: {reason}.")
     return _function(name, op)
+
+
+def fitting(op: str, run: Callable, name: str | None, hidden: int, dtype: torch.dtype) -> Callable:
+    """The function that was chosen; where it is Triton's and its kernels are too small, the reference, and a warning."""
+    limit = _limits.get(op)
+    reason = limit(hidden, dtype) if limit is not None and run is _function("triton", op) else None
+    if reason is None:
+        return run
+    if name or forced():
+        raise RuntimeError(f"backend 'triton' cannot run {op} here: {reason}.")
+    if not torch.compiler.is_compiling():
+        _warn_of_reference(op, reason)
+    return _function("reference", op)
+
+
+@functools.cache
+def _warn_of_reference(op: str, reason: str) -> None:
+    warnings.warn(f"{op} uses the plain PyTorch reference instead of Triton: {reason}.", RuntimeWarning, stacklevel=4)
 
 
 def check_name(name: str) -> None:

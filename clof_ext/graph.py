@@ -93,7 +93,9 @@ def _plan_for(key: Tensor, edge_index: Tensor, num_nodes: int, name: str) -> Edg
         return _make_plan(edge_index, num_nodes, name)
     plan = _cached(key, num_nodes)
     if plan is None:
-        plan = _make_plan(edge_index, num_nodes, name)
+        # Tensors made in inference mode could not be saved for a backward pass later.
+        with torch.inference_mode(False):
+            plan = _make_plan(edge_index, num_nodes, name)
         _remember(key, plan)
     return plan
 

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 import clof_ext
-from clof_ext import _backends, cli, ops
+from clof_ext import _backends, cli, ops, reference
 
 needs_binary = pytest.mark.skipif(_backends.binary() is None, reason="needs the compiled extension")
 POS = torch.randn(4, 3, dtype=torch.float64)
@@ -119,3 +119,25 @@ def test_command_line(capsys):
         assert "needs a CUDA device" in capsys.readouterr().err
     with pytest.raises(SystemExit):
         cli.main([])
+
+
+def test_triton_kernels_that_are_too_small_give_way_to_the_reference(monkeypatch):
+    """Said once, with the reason; a caller who forces them is refused."""
+    room = _backends.triton_room()
+    if room is None:
+        pytest.skip("triton is not installed")
+    monkeypatch.setattr(_backends, "_limits", dict(room.limits))
+    _backends._warn_of_reference.cache_clear()
+    run = torch.ops.clof_ext_triton.frame_message
+    fits = (128, torch.float32), (64, torch.bfloat16)
+    assert all(_backends.fitting("frame_message", run, None, *size) is run for size in fits)
+    with pytest.warns(RuntimeWarning, match="frame_message uses the plain .* at most 128 hidden features; got 288"):
+        found = _backends.fitting("frame_message", run, None, 288, torch.float32)
+    assert found is reference.frame_message
+    with pytest.raises(RuntimeError, match="'triton' cannot run frame_message here: it does not multiply float64"):
+        _backends.fitting("frame_message", run, "triton", 64, torch.float64)
+
+    def compiled(x):
+        return x * (_backends.fitting("frame_message", run, None, 288, torch.float32) is run)
+
+    assert not torch.compile(compiled, fullgraph=True, backend="eager")(torch.ones(1))

@@ -3,6 +3,7 @@
 import argparse
 from pathlib import Path
 
+from .metrics import THRESHOLDS
 from .store import Store, StoreWriter
 
 
@@ -47,8 +48,9 @@ def _add_evaluate(commands: "argparse._SubParsersAction") -> None:
         "generated", nargs="*", type=_named_path, help="stores of generated conformers, each as NAME=PATH or PATH"
     )
     evaluate.add_argument("--output", type=Path, required=True, help="folder for JSON, table and pictures")
+    published = ", ".join(f"{value} for {name}" for name, value in THRESHOLDS.items())
     evaluate.add_argument(
-        "--threshold", type=float, default=0.5, help="of coverage, Å: 0.5 as for QM9, 1.25 as for drugs"
+        "--threshold", type=float, default=THRESHOLDS["qm9"], help=f"of coverage, Å; published: {published}"
     )
     evaluate.add_argument("--no-baselines", action="store_true", help="without RDKit's ETKDG and ETKDG + MMFF")
     evaluate.add_argument("--validity", action="store_true", help="also physical validity by PoseBusters")

@@ -12,7 +12,7 @@ from ..training import OptionError
 from ._parallel import ordered_map
 from .chemistry import ChemistryError
 from .embed import etkdg, etkdg_relaxed
-from .metrics import coverage, distance_mmd, ensemble_properties, mean_and_median, property_errors
+from .metrics import THRESHOLDS, coverage, distance_mmd, ensemble_properties, mean_and_median, property_errors
 from .molecule import Molecule
 from .rmsd import rmsd_matrix
 from .store import Skipped, Store
@@ -27,14 +27,14 @@ class Measures:
     """What is measured.
 
     Attributes:
-        threshold: of coverage, in angstrom: 0.5 for small molecules (QM9), 1.25 for drugs.
+        threshold: of coverage, in angstrom; see ``metrics.THRESHOLDS``.
         validity: also the share of conformers that pass PoseBusters' checks.
         properties: also energies and gaps of the ensembles by GFN2-xTB, of at most so many conformers of each side;
             0 for none.
         seed: of the baselines.
     """
 
-    threshold: float = 0.5
+    threshold: float = THRESHOLDS["qm9"]
     validity: bool = False
     properties: int = 0
     seed: int = 0

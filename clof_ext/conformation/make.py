@@ -9,7 +9,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from ..training import extra
+from ..training import OptionError, extra
 from . import xtb
 from .building import build_store
 from .chemistry import ChemistryError, from_rdkit, read_smiles, to_rdkit
@@ -38,10 +38,19 @@ class Recipe:
     Attributes:
         embeddings: number of ETKDG embeddings of a molecule; more find more conformers.
         seed: of the embeddings.
+
+    Raises:
+        OptionError: ``embeddings`` < 1 or ``seed`` < 0.
     """
 
     embeddings: int = 50
     seed: int = 0
+
+    def __post_init__(self) -> None:
+        if self.embeddings < 1 or self.seed < 0:
+            raise OptionError(
+                f"embeddings must be at least 1 and seed at least 0; got {self.embeddings} and {self.seed}."
+            )
 
 
 @dataclass(frozen=True)

@@ -124,7 +124,11 @@ def empty_batch(molecules: Sequence[Molecule]) -> MoleculeBatch:
 
 
 def split_conformers(batch: MoleculeBatch, pos: Tensor) -> tuple[Tensor, ...]:
-    """(N, 3) positions of a batch as G tensors (N_g, 3)."""
+    """(N, 3) positions of a batch as G tensors (N_g, 3), one for each conformer.
+
+    Raises:
+        ValueError: ``pos`` has another shape.
+    """
     _check.shape(pos, (batch.num_nodes, 3), "pos")
     return pos.split(batch.ptr.diff().tolist())
 

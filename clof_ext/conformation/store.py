@@ -22,10 +22,10 @@ from ._record import pack_molecule, unpack_molecule
 from .molecule import Molecule
 
 MAGIC = b"clofmols"
-VERSION = 1
+VERSION = 2
 MOLECULE, SKIPPED = b"M", b"S"
-_HEAD = struct.Struct("<8sII")  # magic, version, length of the settings
-_RECORD = struct.Struct("<cxxxII")  # kind, length, CRC-32
+_HEAD = struct.Struct("<8sIII")  # magic, version, length of the settings, their CRC-32
+_RECORD = struct.Struct("<cII")  # kind, length, CRC-32 of kind and bytes
 _TAIL = struct.Struct("<QII8s")  # start of the index, its length, its CRC-32, magic
 _ROW = np.dtype([("start", "<u8"), ("atoms", "<u4"), ("conformers", "<u4")])
 
@@ -36,7 +36,12 @@ class StoreError(FileError):
 
 @dataclass(frozen=True)
 class Skipped:
-    """An entry of the source that is not in the store, and why."""
+    """An entry of the source that is not in the store, and why.
+
+    Attributes:
+        name: of the entry.
+        reason: a sentence.
+    """
 
     name: str
     reason: str
@@ -97,10 +102,13 @@ class StoreWriter:
         self._file.close()
         if kind is None:
             os.replace(self._part, self.path)
+        elif not self.done:
+            # Nothing to go on with, and it would stand in the way of other settings.
+            self._part.unlink()
 
     def _append(self, kind: bytes, payload: bytes) -> None:
         # Flushed at once: a record that took minutes to make must survive the process.
-        self._file.write(_RECORD.pack(kind, len(payload), zlib.crc32(payload)) + payload)
+        self._file.write(_RECORD.pack(kind, len(payload), _checksum(kind, payload)) + payload)
         self._file.flush()
 
     def _take_up(self, start: int) -> None:
@@ -188,20 +196,20 @@ class Store:
         kind, length, checksum = _RECORD.unpack_from(self._bytes, start)
         first = start + _RECORD.size
         payload = memoryview(self._bytes)[first : first + length]
-        if kind != MOLECULE or len(payload) != length or zlib.crc32(payload) != checksum:
+        if kind != MOLECULE or len(payload) != length or _checksum(kind, payload) != checksum:
             raise StoreError(f"{self.path}: record {number} is damaged (its checksum does not match).")
         return payload
 
     def _read_head(self) -> dict:
-        magic, version, length = _HEAD.unpack_from(self._bytes)
+        magic, version, length, checksum = _HEAD.unpack_from(self._bytes)
         if magic != MAGIC:
             raise StoreError(f"{self.path} is no store of molecules: it begins with {magic!r}, not with {MAGIC!r}.")
         if version != VERSION:
             raise StoreError(f"{self.path} has version {version} of the store; this program reads version {VERSION}.")
-        try:
-            return json.loads(self._bytes[_HEAD.size : _HEAD.size + length])
-        except ValueError:
-            raise StoreError(f"{self.path} is damaged: its settings cannot be read.") from None
+        text = self._bytes[_HEAD.size : _HEAD.size + length]
+        if zlib.crc32(text) != checksum:
+            raise StoreError(f"{self.path} is damaged: the checksum of its settings does not match.")
+        return json.loads(text)
 
     def _read_index(self) -> tuple[np.ndarray, list[Skipped]]:
         start, length, checksum, magic = _TAIL.unpack_from(self._bytes, len(self._bytes) - _TAIL.size)
@@ -216,7 +224,11 @@ class Store:
 
 def _pack_head(settings: dict) -> bytes:
     text = json.dumps(settings, sort_keys=True).encode()
-    return _HEAD.pack(MAGIC, VERSION, len(text)) + text
+    return _HEAD.pack(MAGIC, VERSION, len(text), zlib.crc32(text)) + text
+
+
+def _checksum(kind: bytes, payload: bytes | memoryview) -> int:
+    return zlib.crc32(payload, zlib.crc32(kind))
 
 
 def _whole_records(file: BinaryIO, start: int) -> Iterator[tuple[bytes, bytes, int]]:
@@ -225,7 +237,7 @@ def _whole_records(file: BinaryIO, start: int) -> Iterator[tuple[bytes, bytes, i
     while len(head := file.read(_RECORD.size)) == _RECORD.size:
         kind, length, checksum = _RECORD.unpack(head)
         payload = file.read(length)
-        if kind not in (MOLECULE, SKIPPED) or len(payload) < length or zlib.crc32(payload) != checksum:
+        if kind not in (MOLECULE, SKIPPED) or len(payload) < length or _checksum(kind, payload) != checksum:
             return
         start += _RECORD.size + length
         yield kind, payload, start

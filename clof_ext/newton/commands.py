@@ -8,7 +8,7 @@ from pathlib import Path
 import torch
 
 from .._check import MODES
-from ..training import best_epoch, processes
+from ..training import OptionError, best_epoch, processes
 from .evaluate import load_network
 from .networks import NETWORKS
 from .plots import plot_predictions, plot_rollouts, plot_trajectories
@@ -38,7 +38,9 @@ def _add_simulate(steps: argparse._SubParsersAction) -> None:
     parser.add_argument("--out", type=Path, help="folder for the files (default: data/SETTING)")
     for split, size in SIZES.items():
         parser.add_argument(f"--{split}", type=_whole, default=size, help=f"systems in {split}.safetensors")
-    parser.add_argument("--seed", type=int, default=0, help="of the first system; each further one has the next seed")
+    parser.add_argument(
+        "--seed", type=_count, default=0, help="of the first system; each further one has the next seed"
+    )
     parser.add_argument("--steps", type=_whole, default=5000, help="of 0.001 time units")
     parser.add_argument("--sample-every", type=_whole, default=100, help="steps between stored frames")
     parser.add_argument("--plot", action="store_true", help="draw trajectories and energies: trajectories.png")
@@ -46,6 +48,8 @@ def _add_simulate(steps: argparse._SubParsersAction) -> None:
 
 
 def _simulate(options: argparse.Namespace) -> int:
+    if options.steps <= options.sample_every:
+        raise OptionError(f"--steps must be above --sample-every, {options.sample_every}; got {options.steps}.")
     folder = options.out or Path("data") / options.setting.name
     sizes = {split: getattr(options, split) for split in SIZES}
     lengths = {"n_steps": options.steps, "sample_every": options.sample_every}
@@ -64,7 +68,11 @@ def _add_train(steps: argparse._SubParsersAction) -> None:
         formatter_class=_Formatter,
     )
     parser.add_argument("data", type=Path, help="folder that newton simulate made")
-    parser.add_argument("--out", type=Path, help="folder for the results (default: runs/SETTING-NETWORK-SEED)")
+    parser.add_argument(
+        "--out",
+        type=Path,
+        help="folder for the results (default: runs/SETTING-NETWORK-SEED, with the recipe's name if not published)",
+    )
     parser.add_argument("--recipe", choices=RECIPES, default="published", help="what the options below start from")
     for name, (kind, text) in RECIPE_OPTIONS.items():
         # Suppressed: what is not given is the recipe's.
@@ -78,7 +86,8 @@ def _add_train(steps: argparse._SubParsersAction) -> None:
 def _train(options: argparse.Namespace) -> int:
     law = load_trajectories(split_path(options.data, "train")).setting
     recipe = chosen_recipe(options, law)
-    folder = options.out or Path("runs") / f"{law.name}-{recipe.network}-{recipe.seed}"
+    name = recipe.network if options.recipe == "published" else f"{recipe.network}-{options.recipe}"
+    folder = options.out or Path("runs") / f"{law.name}-{name}-{recipe.seed}"
     with processes(options.device) as group:
         bfloat16 = options.precision == "bfloat16"
         history = train(options.data, folder, recipe, processes=group, bfloat16=bfloat16, compile=options.compile)

@@ -56,14 +56,17 @@ def make_network(
         frame, attention, tanh: of ClofNet and EGNN, see ``models``; the others ignore them.
 
     Raises:
-        ValueError: a name or option that does not exist.
-        OptionError: pair_features of another network.
+        ValueError: a name that does not exist.
+        OptionError: an option that the network does not have, or pair_features of another network.
     """
     _check.one_of(name, tuple(NETWORKS), "name")
     options = {"frame": frame, "attention": attention, "tanh": tanh} if name in ON_FRAMES else {}
     if pair_features and name not in ANY_EDGE_FEATURES:
         raise OptionError(f"pair features need a network of {', '.join(ANY_EDGE_FEATURES)}; got {name}.")
-    network = NETWORKS[name](hidden_dim, n_layers, EDGE_DIM + N_FEATURES * pair_features, **options)
+    try:
+        network = NETWORKS[name](hidden_dim, n_layers, EDGE_DIM + N_FEATURES * pair_features, **options)
+    except ValueError as error:
+        raise OptionError(str(error)) from None
     if pair_features:
         network = PairFeatures(network)
     return MovingFrame(network) if moving_frame else network

@@ -76,7 +76,7 @@ class Recipe:
 
 
 def published(law: Setting) -> Recipe:
-    """The published recipe of a setting."""
+    """The published recipe of a setting: ``Recipe`` with the number of epochs that the paper names."""
     return Recipe(epochs=law.epochs)
 
 

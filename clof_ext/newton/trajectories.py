@@ -7,8 +7,8 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from ..training import FileError, load, save
-from .dataset import Samples, make_samples
+from ..training import FileError, OptionError, load, save
+from .dataset import FRAMES_AHEAD, INPUT_FRAME, Samples, make_samples
 from .settings import Setting, setting
 from .simulate import simulate
 
@@ -57,7 +57,12 @@ class Trajectories:
         return Trajectories(self.parameters, self.loc.to(device), self.vel.to(device), self.charges.to(device))
 
     def samples(self) -> Samples:
-        """Inputs and targets of the task, see ``make_samples``."""
+        """Inputs and targets of the task, see ``make_samples``. Raises OptionError if there are too few frames."""
+        needed = INPUT_FRAME + FRAMES_AHEAD + 1
+        if self.loc.shape[1] < needed:
+            raise OptionError(
+                f"the task needs trajectories of {needed} frames; got {self.loc.shape[1]}: simulate more steps."
+            )
         return make_samples(self.loc, self.vel, self.charges)
 
 

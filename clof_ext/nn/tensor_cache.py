@@ -26,7 +26,9 @@ class TensorCache:
         entry = self._entries.get(key)
         if entry is not None and versions == entry[1] and all(ref() is one for ref, one in zip(entry[0], tensors)):
             return entry[2]
-        value = make()
+        # Tensors made in inference mode could not be saved for a backward pass later.
+        with torch.inference_mode(False):
+            value = make()
         references = tuple(weakref.ref(tensor, lambda _: self._entries.pop(key, None)) for tensor in tensors)
         self._entries[key] = (references, versions, value)
         return value

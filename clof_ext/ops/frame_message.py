@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from .. import _check
-from .._backends import implementation
+from .._backends import fitting, implementation
 from .._recompute import double_backward
 from .._register import register_rule, where_given
 from ..graph import EdgePlan, as_plan
@@ -99,6 +99,8 @@ def frame_message(
     h, edge_attr, edge_weight, *mlps = _autocast(pos.device.type, h, edge_attr, edge_weight, *mlps)
     edge_mlp, att_mlp, coord_mlp = mlps
     run = implementation("frame_message", pos.device, backend)
+    if pos.is_cuda and edge_mlp:
+        run = fitting("frame_message", run, backend, edge_mlp[0].shape[0], h.dtype)
     inputs, weights = (h, pos, edge_attr, edge_weight), edge_mlp + att_mlp + coord_mlp
     constants = (
         *(plan.edges, plan.offsets, len(edge_mlp) // 2, (len(coord_mlp) + 1) // 2, bool(att_mlp)),

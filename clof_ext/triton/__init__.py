@@ -8,7 +8,11 @@ Python starts, they run on CPU tensors in Triton's interpreter, slowly, for test
 from .. import _register, ops  # noqa: F401
 from . import aggregate, edge_frame, edge_scalars, frame_message, project, segment  # noqa: F401
 from ._host import interpreted
+from .frame_message_host import cannot_run
 
 _register.activate(_register.TRITON)
 
-__all__ = ["interpreted"]
+# Why an op of some size cannot run, or None if it can.
+limits = {"frame_message": cannot_run}
+
+__all__ = ["interpreted", "limits"]

@@ -7,8 +7,9 @@ from torch import Tensor
 from ..reference.frame_message import BASIS_SIZE
 from ._host import LANES, NODES, launch, operator
 from .frame_message_backward import Traces, tile_kernel
+from .frame_message_config import multiprocessors, tile_for
 from .frame_message_forward import message_kernel
-from .frame_message_host import Block, backward_tile, forward_tile, multiprocessors
+from .frame_message_host import Block
 from .frame_message_nodes import node_sum_kernel, position_kernel
 from .frame_message_weights import WeightSums
 
@@ -18,8 +19,6 @@ RECEIVERS = 16
 SUMMED, SUMMED_COLUMNS = 1024, 64
 # The gradients by the first Linear's outputs of edges are kept for as many edges as fit in this many bytes.
 CHUNK_BYTES = 2**28
-# Programs of the backward kernel on each multiprocessor.
-PROGRAMS = 2
 
 
 def _chunk_edges(block: Block, tile: int) -> int:
@@ -41,8 +40,8 @@ def _empty_traces(block: Block, chunk: int) -> Traces:
 
 def _edge_gradients(block: Block, grad_message: Tensor, grad_vector: Tensor) -> tuple[Traces, Tensor, WeightSums]:
     """What the backward kernel leaves of edges, the gradients by the first Linear's outputs of nodes, and the sums."""
-    graph, tile, pos = block.graph, backward_tile(block), block.graph.pos
-    programs = min(PROGRAMS * multiprocessors(pos.device), triton.cdiv(graph.num_edges, tile.edges))
+    graph, tile, pos = block.graph, tile_for("backward", block.precision, block.hidden), block.graph.pos
+    programs = min(tile.programs * multiprocessors(pos.device), triton.cdiv(graph.num_edges, tile.edges))
     chunk = _chunk_edges(block, tile.edges)
     traces, sums = _empty_traces(block, chunk), WeightSums.zeros(block, programs)
     scratch = block.h.new_empty(programs, block.switches.edge_depth, tile.edges, block.padded)
@@ -118,7 +117,7 @@ def frame_message(
         edge_depth, coord_depth, attention, basis, mode, activation, tanh, clamp, message_reduce, vector_reduce,
         precision,
     )  # fmt: skip
-    graph, tile = block.graph, forward_tile(block)
+    graph, tile = block.graph, tile_for("forward", block.precision, block.hidden)
     message, vector = block.h.new_empty(graph.num_nodes, block.hidden), torch.empty_like(graph.pos)
     launch(
         message_kernel,

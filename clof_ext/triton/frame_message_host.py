@@ -17,17 +17,15 @@ from .product import precision_of
 
 # Products take blocks of 16 columns and more. Edge features are multiplied in blocks of at most 64 columns.
 MIN_COLUMNS, MAX_EDGE_COLUMNS = 16, 64
-# Registers of a multiprocessor, and the most that a thread can have. Left alone, ptxas may choose far fewer, and spill.
-REGISTERS, MAX_REGISTERS = 2**16, 255
 # A tile of more hidden features does not fit in the registers of a program.
-MAX_HIDDEN = 256
+MAX_HIDDEN = 128
 
 
 def cannot_run(hidden: int, dtype: torch.dtype) -> str | None:
-    """Why the kernels cannot run a block of this size on a GPU, or None if they can."""
+    """Why the kernels cannot run such a block on a GPU, or None if they can."""
     if hidden > MAX_HIDDEN:
         return f"it holds at most {MAX_HIDDEN} hidden features; got {hidden}"
-    if dtype == torch.float64 and not interpreted():
+    if dtype == torch.float64:
         return "it does not multiply float64"
     return None
 
@@ -56,6 +54,8 @@ class Switches:
         _check.one_of(self.precision, ("highest", "high", "medium"), "precision")
         _check.one_of(self.edge_depth, (1, 2, 3), "edge_depth")
         _check.one_of(self.coord_depth, (1, 2), "coord_depth")
+        if not self.clamp > 0:
+            raise ValueError(f"clamp must be above 0; got {self.clamp!r}.")
 
     @property
     def num_tensors(self) -> int:
@@ -92,7 +92,7 @@ class Block:
             )
         block = cls(graph, h.contiguous(), edge_attr, edge_weight, layers_of(weights), switches)
         block._check_layers()
-        reason = cannot_run(block.hidden, h.dtype)
+        reason = None if interpreted() else cannot_run(block.hidden, h.dtype)
         if reason is not None:
             raise ValueError(f"The Triton backend cannot run this frame_message: {reason}.")
         return block
@@ -127,6 +127,10 @@ class Block:
     def edge_block(self) -> int:
         return min(max(triton.next_power_of_2(self.edge_dim), MIN_COLUMNS), MAX_EDGE_COLUMNS)
 
+    @property
+    def precision(self) -> str:
+        return precision_of(self.h.dtype, self.switches.precision, interpreted())
+
     @cached_property
     def spec(self) -> Spec:
         switches = self.switches
@@ -134,7 +138,7 @@ class Block:
             *(self.hidden, self.padded, self.edge_dim, self.edge_block),
             *(switches.basis, switches.mode, switches.activation, switches.tanh, switches.clamp),
             *(switches.message_reduce == "mean", switches.vector_reduce == "mean"),
-            precision_of(self.h.dtype, switches.precision, interpreted()),
+            self.precision,
         )
         return Spec(*map(tl.constexpr, values))
 
@@ -181,30 +185,3 @@ class Block:
         of_receiver, of_sender, _, _ = self.first_columns
         of_nodes = of_nodes.to(self.h.dtype)
         return torch.addmm(of_nodes[0] @ of_receiver, of_nodes[1], of_sender)
-
-
-@dataclass(frozen=True)
-class Tile:
-    """Edges of a tile and warps of the program that holds it."""
-
-    edges: int
-    warps: int
-
-    @property
-    def constants(self) -> dict:
-        """What a launch takes. Loads are not moved across iterations: a program reads again what it wrote."""
-        limit = {} if torch.version.hip else {"maxnreg": min(MAX_REGISTERS, REGISTERS // (32 * self.warps))}
-        return {"EDGES": self.edges, "num_warps": self.warps, "num_stages": 1, **limit}
-
-
-def forward_tile(block: Block) -> Tile:
-    return Tile(32, 4)
-
-
-def backward_tile(block: Block) -> Tile:
-    return Tile(32, 4)
-
-
-def multiprocessors(device: torch.device) -> int:
-    """Of a GPU; in the interpreter a few, so that programs have several tiles."""
-    return torch.cuda.get_device_properties(device).multi_processor_count if device.type == "cuda" else 1

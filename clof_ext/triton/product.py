@@ -10,8 +10,8 @@ HALVES = (torch.bfloat16, torch.float16)
 HALF, ROUNDED, IEEE, TF32, THREE_TF32 = "half", "rounded", "ieee", "tf32", "tf32x3"
 
 
-def precision_of(dtype: torch.dtype, precision: str, interpreted: bool) -> str:
-    """What the dtype of features and the precision of ``torch.set_float32_matmul_precision`` ask for.
+def precision_of(dtype: torch.dtype, setting: str, interpreted: bool) -> str:
+    """What the dtype of features and the setting of ``torch.set_float32_matmul_precision`` ask for.
 
     ``"highest"`` is three products of TF32 numbers, which lose no more than a float32 product rounds; ``"high"`` and
     ``"medium"`` are TF32, as in torch's own products on a GPU.
@@ -20,7 +20,7 @@ def precision_of(dtype: torch.dtype, precision: str, interpreted: bool) -> str:
         return ROUNDED if interpreted else HALF
     if dtype == torch.float64:
         return IEEE
-    return THREE_TF32 if precision == "highest" else TF32
+    return THREE_TF32 if setting == "highest" else TF32
 
 
 @triton.jit

@@ -89,6 +89,11 @@ def test_energies_and_gaps():
         relax(molecule, molecule.positions[1])
 
 
+def test_a_recipe_that_makes_nothing_is_refused():
+    with pytest.raises(OptionError, match="embeddings must be at least 1 and seed at least 0; got 0 and -1."):
+        Recipe(embeddings=0, seed=-1)
+
+
 def test_a_list_of_smiles(tmp_path):
     path = tmp_path / "list.smi"
     path.write_text("# a comment\nCCO ethanol\n\n  C#N\nCO  methyl alcohol \n")

@@ -85,6 +85,11 @@ def test_a_part_file_of_other_settings_is_refused(tmp_path):
         pass
 
 
+def test_a_writer_that_wrote_nothing_leaves_nothing(tmp_path):
+    StoreWriter(tmp_path / "set", SETTINGS).__enter__().__exit__(KeyboardInterrupt)
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_a_damaged_record_is_named_and_the_others_are_read(tmp_path):
     path = write(tmp_path / "set.clof")
     content = path.read_bytes()
@@ -104,14 +109,31 @@ def test_files_that_are_no_stores(tmp_path):
     cases = {
         b"": "has only 0 bytes",
         b"PK" + content: "is no store of molecules: it begins with b'PKclofmo'",
-        content[:8] + b"\x09" + content[9:]: "has version 9 of the store; this program reads version 1.",
+        content[:8] + b"\x09" + content[9:]: "has version 9 of the store; this program reads version 2.",
         content[:-30]: "has no valid index",
-        content[:16] + b"\xff" + content[17:]: "its settings cannot be read",
+        content[:16] + b"\xff" + content[17:]: "the checksum of its settings does not match",
     }
     for damaged, message in cases.items():
         path.write_bytes(damaged)
         with pytest.raises(StoreError, match=message):
             Store(path)
+
+
+def test_no_flipped_bit_goes_unseen(tmp_path):
+    path = write(tmp_path / "set", MOLECULES[:2])
+    content, notes = path.read_bytes(), Store(path).skipped
+    for at in range(len(content)):
+        flip(path, at)
+        skipped = []
+        try:
+            store = Store(path)
+            count = sum(1 for _ in store.readable(skipped))
+        except StoreError:
+            count = None
+        # What is said of an entry that was left out stands in the index once more.
+        unharmed = count == 2 and store.skipped == notes and at < content.index(b"hydrogen")
+        assert count is None or (count, len(skipped)) == (1, 1) or unharmed, f"byte {at}"
+        flip(path, at)
 
 
 def test_conformers_are_counted_through(tmp_path):

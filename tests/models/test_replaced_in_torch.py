@@ -268,6 +268,15 @@ def test_state_dicts_load_both_ways(make):
 
 
 @both
+def test_training_after_inference_mode(make):
+    """What was prepared for a graph in inference mode serves the training that comes after it."""
+    model, values = fused(make), batch()
+    with torch.inference_mode():
+        assert_same([model(**values)], [plain(make)(**values)])
+    assert_same(results(model, values), results(plain(make), values))
+
+
+@both
 def test_threads(make):
     model, batches = fused(make), [batch(1 + k % 3) for k in range(12)]
     expected = [plain(make)(**values) for values in batches]

@@ -140,6 +140,27 @@ def test_bad_files_get_a_sentence(data, tmp_path, capsys):
     assert "batch_size must be at most the 40 training systems; got 41." in capsys.readouterr().err
 
 
+def test_options_that_do_not_fit_get_a_sentence(data, tmp_path, capsys):
+    assert train(data, tmp_path, "--hidden-dim", "7") == 2
+    assert "hidden_dim must be even: edge features have half its size; got 7." in capsys.readouterr().err
+    assert train(data, tmp_path, "--network", "gnn", "--pair-features") == 2
+    assert "pair features need a network of" in capsys.readouterr().err
+    short = ["newton", "simulate", "es2", "--out", str(tmp_path), "--train", "1", "--valid", "1", "--test", "1"]
+    assert cli.main([*short, "--steps", "100"]) == 2
+    assert "--steps must be above --sample-every, 100; got 100." in capsys.readouterr().err
+    assert cli.main([*short, "--steps", "101"]) == 0
+    assert train(tmp_path, tmp_path / "run") == 2
+    assert "the task needs trajectories of 41 frames; got 1: simulate more steps." in capsys.readouterr().err
+
+
+def test_the_folder_is_named_after_the_training(data, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    for recipe, folder in (("published", "es3-egnn-0"), ("best", "es3-egnn-best-0")):
+        options = ("--network", "egnn", "--recipe", recipe, "--epochs", "1", *SMALL)
+        assert cli.main(["newton", "train", str(data), *options]) == 0
+        assert (tmp_path / "runs" / folder / "best.safetensors").exists()
+
+
 def command(data, out, *options):
     return ["-m", "clof_ext.cli", "newton", "train", str(data), "--out", str(out), *SMALL, *options]
 

@@ -1,0 +1,58 @@
+"""How frame_message's kernels are cut into tiles: one table, from what ahead-of-time compilation shows.
+
+Each tile is the largest of those whose numbers stay in registers, or nearly so (docs/gpu.md lists what is used); it was
+chosen without a GPU.
+"""
+
+from dataclasses import dataclass
+
+import torch
+
+# Registers of a multiprocessor, and the most that a thread can have. Left alone, ptxas may choose far fewer, and spill.
+REGISTERS, MAX_REGISTERS = 2**16, 255
+THREADS_PER_WARP = 32
+
+
+@dataclass(frozen=True)
+class Tile:
+    """Edges of a tile and warps of the program that holds it."""
+
+    edges: int
+    warps: int
+
+    @property
+    def constants(self) -> dict:
+        """What a launch takes. One stage: loads must not move across iterations, whose programs read what they wrote."""
+        registers = min(MAX_REGISTERS, REGISTERS // (THREADS_PER_WARP * self.warps))
+        limit = {} if torch.version.hip else {"maxnreg": registers}
+        return {"EDGES": self.edges, "num_warps": self.warps, "num_stages": 1, **limit}
+
+    @property
+    def programs(self) -> int:
+        """Programs that fit on a multiprocessor when every thread takes all registers that it may."""
+        return max(1, REGISTERS // (MAX_REGISTERS * THREADS_PER_WARP * self.warps))
+
+
+# (pass, precision of products) -> tiles for up to 64 and up to 128 hidden features.
+TILES: dict[tuple[str, str], tuple[Tile, Tile]] = {
+    ("forward", "half"): (Tile(64, 4), Tile(32, 4)),
+    ("forward", "tf32"): (Tile(32, 4), Tile(32, 8)),
+    ("forward", "tf32x3"): (Tile(32, 4), Tile(16, 8)),
+    ("backward", "half"): (Tile(64, 4), Tile(32, 8)),
+    ("backward", "tf32"): (Tile(64, 8), Tile(32, 8)),
+    ("backward", "tf32x3"): (Tile(16, 4), Tile(16, 8)),
+}
+SMALL_HIDDEN = 64
+# In the interpreter any tile will do.
+INTERPRETED = Tile(32, 4)
+
+
+def tile_for(direction: str, precision: str, hidden: int) -> Tile:
+    """The tile of a pass, ``"forward"`` or ``"backward"``."""
+    small, large = TILES.get((direction, precision), (INTERPRETED, INTERPRETED))
+    return small if hidden <= SMALL_HIDDEN else large
+
+
+def multiprocessors(device: torch.device) -> int:
+    """Of a GPU; in the interpreter one, so that programs have several tiles."""
+    return torch.cuda.get_device_properties(device).multi_processor_count if device.type == "cuda" else 1

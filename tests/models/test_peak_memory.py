@@ -1,0 +1,61 @@
+"""What a training step of a network with replaced layers needs in memory, as a share of what the published one needs.
+
+Without an array of edges x hidden, what grows with the edges are their own features and the gradient of those.
+ClofNet's are half as wide as its hidden layers and come from an MLP that PyTorch runs, so with more neighbours its
+share stops falling near 1/12; EGNN's are two numbers, and its share keeps falling.
+"""
+
+import pytest
+import torch
+from torch import nn
+
+import clof_ext
+from benchmarks.memory import peak_bytes
+from benchmarks.published import ClofNet_vel, EGNN_vel
+from clof_ext import _backends, newton
+
+pytestmark = pytest.mark.skipif(_backends.binary() is None, reason="needs the compiled extension")
+
+HIDDEN = 64
+# Systems, particles of each, and how many times less memory is needed at least.
+CASES = {
+    # Measured: 10.5, 11.5, 30 and 47.
+    "ClofNet, 19 neighbours": (ClofNet_vel, 128, 20, 10),
+    "ClofNet, 100 neighbours": (ClofNet_vel, 8, 101, 11),
+    "EGNN, 19 neighbours": (EGNN_vel, 128, 20, 25),
+    "EGNN, 100 neighbours": (EGNN_vel, 8, 101, 40),
+}
+
+
+@pytest.fixture
+def two_threads():
+    """Each thread has its own scratch."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(2)
+    yield
+    torch.set_num_threads(before)
+
+
+def step_memory(network: nn.Module, systems: int, particles: int) -> int:
+    """Bytes of a forward and backward pass."""
+    torch.manual_seed(0)
+    edge_index = newton.fully_connected(particles, systems)
+    pos, vel = torch.randn(2, systems * particles, 3)
+    edge_attr = torch.randn(edge_index.shape[1], 2)
+    sizes = {"n_nodes": particles} if isinstance(network, ClofNet_vel) else {}
+
+    def step() -> None:
+        network(vel.norm(dim=1, keepdim=True), pos.clone(), edge_index, vel, edge_attr, **sizes).sum().backward()
+
+    return peak_bytes(step, torch.device("cpu"))
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_peak_memory_of_a_step(name: str, two_threads):
+    kind, systems, particles, times = CASES[name]
+    torch.manual_seed(0)
+    network = kind(1, 2, HIDDEN)
+    published = step_memory(network, systems, particles)
+    clof_ext.replace_layers(network)
+    network.zero_grad(set_to_none=True)
+    assert step_memory(network, systems, particles) * times <= published
