@@ -133,15 +133,19 @@ def frame_message(
             raise
 
 
-@torch.compiler.assume_constant_result
 def _matmul_precision(device: str) -> str:
     """What ``torch.set_float32_matmul_precision``, or the device's own switch, says now.
 
     ``torch.get_float32_matmul_precision`` raises an error where the switches of devices differ. torch.compile keeps the
     value that it finds; its guards see a change between "highest" and the others.
     """
-    setting = torch._C._get_fp32_precision_getter(PRECISION_SWITCH.get(device, device), "matmul")
+    switch = PRECISION_SWITCH.get(device)
+    setting = switch and torch._C._get_fp32_precision_getter(switch, "matmul")
     return PRECISION_NAMES.get(setting, "highest")
+
+
+# What torch.compiler.assume_constant_result does, which itself would import all of torch.compile here.
+_matmul_precision._dynamo_marked_constant = True
 
 
 def _autocast(device: str, *values):
