@@ -8,6 +8,7 @@ import argparse
 import json
 import tempfile
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import torch
@@ -15,7 +16,7 @@ import torch
 from benchmarks import machine
 from clof_ext.conformation import Molecule, Store, StoreWriter
 from clof_ext.conformation.evaluate import GENERATED_PER_REFERENCE, Measures, evaluate
-from clof_ext.conformation.evaluation_report import table, write_report
+from clof_ext.conformation.evaluation_report import plot_rmsd, table, write_report
 from clof_ext.conformation.generate import generate
 from clof_ext.conformation.sampling import SAMPLERS
 from clof_ext.conformation.score_network import ScoreNetwork
@@ -23,7 +24,7 @@ from clof_ext.conformation.train import load_network, parts_of
 from clof_ext.training import best_epoch
 from clof_ext.training.metrics import plot_losses, write_metrics
 
-RESULTS = Path(__file__).parent.parent / "results" / "conformers"
+RESULTS = Path(__file__).parent.parent / "results" / "conformers" / "qm9_like"
 TRAINED, UNTRAINED = "ClofNet", "untrained"
 
 
@@ -85,6 +86,9 @@ def main() -> None:
         **machine.describe(),
     }
     write_report(result, options.output, about)
+    # An untrained network's distances would stretch the axis over all others'.
+    shown = {name: results for name, results in result.results.items() if not name.startswith(UNTRAINED)}
+    plot_rmsd(replace(result, results=shown), options.output / "rmsd.png")
     write_metrics(options.output, history)
     plot_losses(options.output / "loss.png", history)
     print(table(result))

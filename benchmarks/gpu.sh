@@ -21,18 +21,35 @@ step "selftest"
 "$python" -m clof_ext.cli selftest --device cuda
 
 step "tests"
-"$python" -m pytest -q -m gpu tests
+# Kernels are compiled as tests ask for them: several processes at once where pytest-xdist is there.
+workers=$("$python" -c 'import xdist' 2>/dev/null && echo "-n $(($(nproc) < 8 ? $(nproc) : 8))" || true)
+# shellcheck disable=SC2086
+"$python" -m pytest -q $workers -m gpu tests
 
 if command -v compute-sanitizer >/dev/null; then
   for tool in memcheck racecheck; do
     step "compute-sanitizer $tool"
     compute-sanitizer --tool "$tool" --error-exitcode 1 "$python" -m clof_ext.cli selftest --device cuda
+    # These kernels are in Triton's cache by now.
+    compute-sanitizer --tool "$tool" --error-exitcode 1 --target-processes all \
+      "$python" -m pytest -q -p no:cacheprovider tests/cuda/test_frame_message.py -k "test_options and (ClofNet or gated)"
   done
 else
   echo "compute-sanitizer is not installed: memcheck and racecheck are left out"
 fi
 
 step "benchmarks"
+"$python" -m benchmarks.bench_edge_block
 "$python" -m benchmarks.bench_geometry --device cuda
 "$python" -m benchmarks.throughput --device cuda
+
+if command -v ncu >/dev/null; then
+  step "profile of the edge block"
+  ncu --kernel-name 'regex:message_kernel|tile_kernel|node_sum_kernel|position_kernel' --launch-count 8 --csv \
+    --log-file benchmarks/results/edge_block_ncu.csv --set basic \
+    "$python" -m benchmarks.bench_edge_block --hidden 64 --edges 1000000 --seconds 0 --output "$(mktemp -d)" ||
+    echo "ncu may not read counters here: the profile is left out"
+else
+  echo "ncu is not installed: the profile is left out"
+fi
 step "done"

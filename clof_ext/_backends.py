@@ -134,7 +134,7 @@ def implementation(op: str, device: torch.device, name: str | None = None) -> Ca
 
 
 def fitting(op: str, run: Callable, name: str | None, hidden: int, dtype: torch.dtype) -> Callable:
-    """The function that was chosen; where it is Triton's and its kernels are too small, the reference, and a warning."""
+    """What was chosen; where that is Triton's and its kernels are too small, the reference, and a warning."""
     limit = _limits.get(op)
     reason = limit(hidden, dtype) if limit is not None and run is _function("triton", op) else None
     if reason is None:

@@ -16,6 +16,9 @@ from .molecule import Molecule
 with extra("conformers"):
     from rdkit import Chem, rdBase
 
+# In units of the sum of the covalent radii: also in molecular dynamics, bonds are not stretched by more.
+LONGEST_BOND = 1.3
+
 
 class ChemistryError(ExplainedError, ValueError):
     """A molecule that cannot be read or made; the sentence names it."""

@@ -1,5 +1,7 @@
 """Which conformers of a store to train on."""
 
+import warnings
+
 import numpy as np
 import torch
 
@@ -14,11 +16,19 @@ class Conformers(torch.utils.data.Dataset):
     Args:
         store: the molecules.
         molecules: numbers of those to use; all if not given.
+
+    Damaged records are left out, with a warning that names and counts them.
     """
 
     def __init__(self, store: Store, molecules: np.ndarray | None = None):
         self.store = store
-        self.molecules = np.arange(len(store)) if molecules is None else np.asarray(molecules)
+        numbers = np.arange(len(store)) if molecules is None else np.asarray(molecules)
+        damaged = store.damaged(numbers)
+        if damaged:
+            warnings.warn(
+                f"{store.path}: {len(damaged)} damaged records are left out, numbers {damaged}.", stacklevel=2
+            )
+        self.molecules = numbers[~np.isin(numbers, damaged)]
         self._ends = store.num_conformers[self.molecules].cumsum()
 
     def __len__(self) -> int:

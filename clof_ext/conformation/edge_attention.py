@@ -47,6 +47,7 @@ class _EdgeAttention(torch.autograd.Function):
         out, total = torch.zeros_like(query), query.new_zeros(query.shape[:2])
         weight = edge.new_empty(len(edge), query.shape[1])
         hidden = h.shape[1]
+        of_source, of_edge = out_weight.mT.split(hidden, 1)
         unseen = edge.new_zeros(len(edge), 1).masked_fill_(near.ghost[:, None], -math.inf)
         for group in near.groups:
             source, along = _ends(h, edge, near, group)
@@ -55,8 +56,9 @@ class _EdgeAttention(torch.autograd.Function):
             score.baddbmm_(along, probe[..., hidden:].mT)
             _matrix(weight, group).copy_(score.softmax(1))
             kept = _kept(weight, keep, group).mT
-            mean = torch.cat((kept @ source, kept @ along), 2)
-            out[group.nodes] = (mean.transpose(0, 1) @ out_weight.mT).transpose(0, 1)
+            means = (kept @ source).transpose(0, 1), (kept @ along).transpose(0, 1)
+            mapped = torch.baddbmm(means[0] @ of_source, means[1], of_edge)
+            out[group.nodes] = mapped.transpose(0, 1)
             total[group.nodes] = kept.sum(2)
         ctx.save_for_backward(query, h, edge, in_weight, out_weight, keep, weight)
         ctx.near = near
@@ -73,9 +75,9 @@ class _EdgeAttention(torch.autograd.Function):
         for group in near.groups:
             source, along = _ends(h, edge, near, group)
             weight, kept = _matrix(weights, group), _kept(weights, keep, group)
-            mean = torch.cat((kept.mT @ source, kept.mT @ along), 2)
             grad = grad_out[group.nodes].transpose(0, 1)
-            grad_out_weight.baddbmm_(grad.mT, mean.transpose(0, 1))
+            grad_out_weight[..., :hidden].baddbmm_(grad.mT, (kept.mT @ source).transpose(0, 1))
+            grad_out_weight[..., hidden:].baddbmm_(grad.mT, (kept.mT @ along).transpose(0, 1))
             grad_mean = (grad @ out_weight).transpose(0, 1)
             grad_kept = torch.baddbmm(grad_total[group.nodes][:, None], source, grad_mean[..., :hidden].mT)
             grad_kept.baddbmm_(along, grad_mean[..., hidden:].mT)
@@ -86,9 +88,13 @@ class _EdgeAttention(torch.autograd.Function):
             _matrix(grad_edge, group).baddbmm_(grad_score, probe[..., hidden:])
             grad_source = torch.bmm(kept, grad_mean[..., :hidden]).baddbmm_(grad_score, probe[..., :hidden])
             grad_h.index_add_(0, near.source[group.edges], grad_source.flatten(0, 1))
-            grad_probe = torch.cat((grad_score.mT @ source, grad_score.mT @ along), 2).transpose(0, 1)
-            grad_query[group.nodes] = (grad_probe @ in_weight.mT).transpose(0, 1) * scale
-            grad_in.baddbmm_(query[group.nodes].permute(1, 2, 0), grad_probe, alpha=scale)
+            asked = query[group.nodes].permute(1, 2, 0)
+            grad_asked = 0
+            for part, end in ((slice(hidden), source), (slice(hidden, None), along)):
+                grad_probe = (grad_score.mT @ end).transpose(0, 1)
+                grad_in[..., part].baddbmm_(asked, grad_probe, alpha=scale)
+                grad_asked = grad_asked + grad_probe @ in_weight[..., part].mT
+            grad_query[group.nodes] = grad_asked.transpose(0, 1) * scale
         return grad_query, grad_h, grad_edge, grad_in, grad_out_weight, None, None
 
 

@@ -6,17 +6,15 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from tqdm import tqdm
 
 from ..training import FileError, extra
-from .chemistry import ChemistryError, close_pairs, set_positions
+from .chemistry import LONGEST_BOND, ChemistryError, close_pairs, set_positions
 
 with extra("conformers"):
     import ase.db
     from rdkit import Chem, rdBase
     from rdkit.Chem import rdDetermineBonds
-
-# Frames of molecular dynamics are stretched, but not by 30 %.
-LONGEST_BOND = 1.3
 
 
 @dataclass(frozen=True)
@@ -78,7 +76,7 @@ def open_isomers(path: Path) -> Iterator[Isomer]:
     groups: dict[tuple, list[int]] = {}
     try:
         with ase.db.connect(path) as database:
-            for row in database.select():
+            for row in tqdm(database.select(), total=database.count(), unit="geometry"):
                 numbers = tuple(row.numbers.tolist())
                 pairs = close_pairs(torch.tensor(row.numbers), torch.tensor(row.positions), LONGEST_BOND)
                 groups.setdefault((numbers, tuple(map(tuple, pairs.T.tolist()))), []).append(row.id)

@@ -59,11 +59,13 @@ class Entry:
 
     Attributes:
         smiles, name: of its molecule; the name is the SMILES again if the line has none.
+        place: the file and line, for the sentence that says why it cannot be made.
         fault: why it is not to be made, or empty.
     """
 
     smiles: str
     name: str
+    place: str = ""
     fault: str = ""
 
 
@@ -75,8 +77,10 @@ def shipped_lists() -> dict[str, Path]:
 
 def read_list(path: str | Path) -> list[Entry]:
     """A list of SMILES: one a line, a name after a space; empty lines and those that begin with # do not count."""
-    lines = (line.split(maxsplit=1) for line in Path(path).read_text().splitlines() if not line.startswith("#"))
-    return [Entry(words[0], words[-1].strip()) for words in lines if words]
+    # A byte that is no text spoils its line alone.
+    lines = Path(path).read_text(errors="replace").splitlines()
+    words = {number: line.split(maxsplit=1) for number, line in enumerate(lines, 1) if not line.startswith("#")}
+    return [Entry(entry[0], entry[-1].strip(), f"{path}, line {number}") for number, entry in words.items() if entry]
 
 
 def make_conformers(entry: Entry, recipe: Recipe) -> Molecule:
@@ -168,9 +172,12 @@ def mark_repeats(entries: Iterable[Entry]) -> list[Entry]:
 
 
 def _make_entry(recipe: Recipe, entry: Entry) -> Molecule:
-    if entry.fault:
-        raise ChemistryError(entry.fault)
-    return make_conformers(entry, recipe)
+    try:
+        if entry.fault:
+            raise ChemistryError(entry.fault)
+        return make_conformers(entry, recipe)
+    except ChemistryError as error:
+        raise ChemistryError(f"{entry.place or entry.name}: {error}") from None
 
 
 def _canonical(smiles: str) -> str:

@@ -1,5 +1,6 @@
 """The edges of molecules in an order in which those into each atom form a matrix."""
 
+import math
 import weakref
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -96,13 +97,14 @@ def _sorted_by_degree(edge_index: Tensor, num_nodes: int) -> Neighbourhoods:
 
 
 def _groups(degree: Tensor) -> Iterator[Group]:
-    """Groups of up to about GROUP_EDGES slots, from the rising numbers of edges into the atoms."""
+    """Groups of about GROUP_EDGES slots or fewer, from the rising numbers of edges into the atoms."""
     counts = degree.bincount().tolist()
     node, slot = sum(counts[:1]), 0
     for size, count in _joined(counts):
         end = node + count
+        parts = math.ceil(count * size / GROUP_EDGES)
         while node < end:
-            stop = min(node + max(GROUP_EDGES // size, 1), end)
+            stop = min(node + math.ceil(count / parts), end)
             n_slots = (stop - node) * size
             yield Group(slice(node, stop), slice(slot, slot + n_slots), size)
             node, slot = stop, slot + n_slots

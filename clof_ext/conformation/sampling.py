@@ -21,8 +21,8 @@ Noise = Callable[[], Tensor]
 # Looks at new positions and gives back those to go on from.
 Guard = Callable[[Tensor], Tensor]
 
-# Of the fast sampler: a twentieth of the published one's calls.
-SOLVER_LEVELS = 250
+# Of the fast sampler: a fiftieth of the published one's calls.
+SOLVER_LEVELS = 100
 
 
 class Sampler(Protocol):

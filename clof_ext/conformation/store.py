@@ -10,7 +10,7 @@ import mmap
 import os
 import struct
 import zlib
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
@@ -182,6 +182,16 @@ class Store:
 
     def __setstate__(self, state: dict) -> None:
         self.__init__(state["path"])
+
+    def damaged(self, numbers: Iterable[int]) -> list[int]:
+        """Those of the numbered records whose checksums do not match; nothing is decoded."""
+        found = []
+        for number in numbers:
+            try:
+                self._payload(number)
+            except StoreError:
+                found.append(int(number))
+        return found
 
     def readable(self, skipped: list[Skipped]) -> Iterator[Molecule]:
         """All molecules in order; damaged records are appended to ``skipped`` instead."""

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from ..training import extra
-from .chemistry import ChemistryError, relative_distances, to_rdkit
+from .chemistry import LONGEST_BOND, ChemistryError, relative_distances, to_rdkit
 from .molecule import Molecule
 
 with extra("conformers"):
@@ -22,8 +22,8 @@ METHOD = "GFN2-xTB"
 # Largest force on an atom of a relaxed geometry, eV/angstrom: energies are then right to about 0.01 kcal/mol.
 LARGEST_FORCE = 0.02
 MAX_STEPS = 500
-# A bond is there up to 1.3 times the sum of the covalent radii; atoms without a bond are at least 1.15 times it apart.
-LONGEST_BOND, SHORTEST_CONTACT = 1.3, 1.15
+# Atoms without a bond are at least so far apart in relaxed geometries, in units of the sum of their covalent radii.
+SHORTEST_CONTACT = 1.15
 
 
 @dataclass(frozen=True)

@@ -29,6 +29,7 @@ ABLATION_COLUMNS = (
     "setting",
     "network",
     "recipe",
+    "seed",
     "epochs (best)",
     "validation MSE",
     "95 % interval",
@@ -77,7 +78,7 @@ def ablation_table(reports: list[dict]) -> str:
         errors = report["errors"]
         epochs = f"{_epochs(report)} ({report['epoch']})"
         figures = (f"{errors['mean']:.5f}", _interval(errors), f"{errors['median']:.5f}", _minutes([report]))
-        rows.append((name, network, recipe, epochs, *figures))
+        rows.append((name, network, recipe, str(report["recipe"]["seed"]), epochs, *figures))
     return _markdown(ABLATION_COLUMNS, rows)
 
 

@@ -22,7 +22,7 @@ class Tile:
 
     @property
     def constants(self) -> dict:
-        """What a launch takes. One stage: loads must not move across iterations, whose programs read what they wrote."""
+        """What a launch takes. One stage: loads must not cross iterations, since programs read what they wrote."""
         registers = min(MAX_REGISTERS, REGISTERS // (THREADS_PER_WARP * self.warps))
         limit = {} if torch.version.hip else {"maxnreg": registers}
         return {"EDGES": self.edges, "num_warps": self.warps, "num_stages": 1, **limit}

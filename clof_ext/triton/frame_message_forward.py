@@ -63,7 +63,7 @@ def message_kernel(
         place = start + tl.arange(0, EDGES)
         mask = place < end
         edge = tl.load(edges + 2 * num_edges.to(tl.int64) + place, mask=mask, other=0).to(tl.int64)
-        x_i, x_j, d, radial = edge_geometry(inputs.pos, graph, edge, mask, spec)
+        radial = edge_geometry(inputs.pos, graph, edge, mask, spec)[3]
         z = activated(first_layer(inputs, weights, graph, edge, mask, radial, geometry, spec), spec.activation)[0]
         for k in tl.static_range(len(weights.layers)):
             z = activated(linear(z, weights.layers[k], stored, spec), spec.activation)[0]
@@ -76,6 +76,8 @@ def message_kernel(
         if len(weights.coordinates) > 0:
             z = activated(linear(z, weights.coordinates, stored, spec), spec.activation)[0]
         coefficients = coefficients_of(z, weights.head, spec)
+        # Read again: kept from above, it would take registers that the products need.
+        x_i, x_j, d, _ = edge_geometry(inputs.pos + seeming_offset(start + EDGES), graph, edge, mask, spec)
         vector_of_edge = clamped(combined(coefficients, basis_vectors(x_i, x_j, d, spec)), spec)
         vectors = number.add(vectors, sums_of(number.scaled(vector_of_edge, weight), own))
     exists = node < num_nodes

@@ -84,6 +84,15 @@ def test_methods_on_the_same_molecules(molecules, tmp_path):
     assert again.results["ETKDG"][0].values == result.results["ETKDG"][0].values and len(again.molecules) == 1
 
 
+def test_baselines_do_not_start_from_the_embeddings_of_made_sets(molecules, tmp_path):
+    """Made with seed 0, the references would be found again exactly."""
+    references = [etkdg(read_smiles(molecule.name), 2, seed=0) for molecule in molecules]
+    result = evaluate(Store(write(tmp_path / "references", references)), {}, baselines=("ETKDG",))
+    assert all(float(each.closest.min()) > 1e-3 for each in result.results["ETKDG"])
+    again = evaluate(Store(tmp_path / "references"), {}, baselines=("ETKDG",), measures=Measures(seed=1))
+    assert again.results["ETKDG"][0].values != result.results["ETKDG"][0].values
+
+
 def test_molecules_without_enough_conformers_are_skipped(molecules, tmp_path):
     references = Store(
         write(tmp_path / "references", first_conformers(molecules, 2) + first_conformers(molecules[:1], 0))

@@ -97,30 +97,30 @@ def test_a_recipe_that_makes_nothing_is_refused():
 def test_a_list_of_smiles(tmp_path):
     path = tmp_path / "list.smi"
     path.write_text("# a comment\nCCO ethanol\n\n  C#N\nCO  methyl alcohol \n")
-    assert read_list(path) == [Entry("CCO", "ethanol"), Entry("C#N", "C#N"), Entry("CO", "methyl alcohol")]
+    assert read_list(path) == [
+        Entry("CCO", "ethanol", f"{path}, line 2"),
+        Entry("C#N", "C#N", f"{path}, line 4"),
+        Entry("CO", "methyl alcohol", f"{path}, line 5"),
+    ]
+    path.write_bytes(b"CO\n\xff\xfe\n")
+    assert [entry.smiles for entry in read_list(path)] == ["CO", "\ufffd\ufffd"]
 
 
 @pytest.mark.parametrize("processes", [1, 2])
 def test_bad_lines_are_skipped_and_counted_and_the_rest_goes_on(tmp_path, capsys, processes):
-    entries = [
-        Entry("CO", "methanol"),
-        Entry("C(", "broken"),
-        Entry("OC", "again"),
-        Entry("O.O", "pair"),
-        Entry("N", "methanol"),
-        Entry("C#N", "cyanide"),
-    ]
-    writer = make_set(entries, tmp_path / "set", Recipe(embeddings=2), processes)
+    smiles = tmp_path / "list.smi"
+    smiles.write_text("CO methanol\nC( broken\nOC again\nO.O pair\nN methanol\nC#N cyanide\n")
+    writer = make_set(read_list(smiles), tmp_path / "set", Recipe(embeddings=2), processes)
     store = Store(tmp_path / "set")
     assert [molecule.name for molecule in store] == ["methanol", "cyanide"]
     assert store.skipped == writer.skipped
     assert {entry.name: entry.reason for entry in store.skipped} == {
-        "broken": "'C(' is no SMILES of a molecule that RDKit can read.",
-        "again": "it is the same molecule as methanol, listed before.",
-        "pair": "pair has 2 fragments; conformers are made of one molecule.",
-        "methanol (entry 4)": "its name was listed before; its SMILES is N.",
+        "broken": f"{smiles}, line 2: 'C(' is no SMILES of a molecule that RDKit can read.",
+        "again": f"{smiles}, line 3: it is the same molecule as methanol, listed before.",
+        "pair": f"{smiles}, line 4: pair has 2 fragments; conformers are made of one molecule.",
+        "methanol (entry 4)": f"{smiles}, line 5: its name was listed before; its SMILES is N.",
     }
-    assert "skipped broken: 'C(' is no SMILES" in capsys.readouterr().out
+    assert f"skipped broken: {smiles}, line 2: 'C(' is no SMILES" in capsys.readouterr().out
 
 
 def test_making_goes_on_where_it_was(tmp_path, monkeypatch):

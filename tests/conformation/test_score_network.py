@@ -1,6 +1,8 @@
 """The score network against the published arrays, and its parts against plain forms of themselves."""
 
 import math
+import re
+from pathlib import Path
 
 import pytest
 import torch
@@ -185,6 +187,16 @@ def test_dropout_is_random_in_training_and_keeps_the_mean():
         scores = torch.stack([network.score(*batch) for _ in range(60)])
     assert not torch.equal(scores[0], scores[1])
     assert (scores.mean(0) - exact).norm() < 0.3 * exact.norm()
+
+
+def test_the_page_on_conformations_runs(monkeypatch):
+    root = Path(__file__).parent.parent.parent
+    monkeypatch.chdir(root)
+    blocks = re.findall(r"```python\n(.*?)```", (root / "docs/conformations.md").read_text(), re.DOTALL)
+    names: dict = {}
+    for block in blocks:
+        exec(block.replace("range(128)", "range(3)"), names)
+    assert names["score"].shape == (names["batch"].num_nodes, 3)
 
 
 def test_wrong_arguments_are_named():

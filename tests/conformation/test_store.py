@@ -1,11 +1,14 @@
 """The store of molecules: what is written comes back; damage is named; a stopped writer goes on."""
 
 import pickle
+import re
+from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 
+import clof_ext
 from clof_ext.conformation import Conformers, Store, StoreError, StoreWriter, split
 from tests.conformation.made import CYANIDE, ETHANE, WATER, molecule, same
 
@@ -146,6 +149,22 @@ def test_conformers_are_counted_through(tmp_path):
     with pytest.raises(IndexError, match="conformers 0 to 2; got 3"):
         chosen[3]
     assert len(Conformers(store, np.array([], dtype=int))) == 0
+
+
+def test_damaged_records_are_left_out_of_the_conformers(tmp_path):
+    path = write(tmp_path / "set.clof")
+    flip(path, path.read_bytes().index(b"water"))
+    with pytest.warns(UserWarning, match=r"set.clof: 1 damaged records are left out, numbers \[0\]."):
+        conformers = Conformers(Store(path))
+    assert len(conformers) == 6 and conformers[0][0].name == "éthane"
+
+
+def test_the_page_on_data_runs(monkeypatch):
+    root = Path(clof_ext.__file__).parent.parent
+    monkeypatch.chdir(root)
+    names = {}
+    exec(re.findall(r"```python\n(.*?)```", (root / "docs/conformations.md").read_text(), re.DOTALL)[0], names)
+    assert len(names["store"]) == 244 and len(names["test"]) == 20 and names["batch"].num_graphs == 128
 
 
 def test_a_split_is_by_molecule_and_by_seed():

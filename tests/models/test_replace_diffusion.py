@@ -150,6 +150,24 @@ def test_the_mask_itself_can_be_differentiated():
     assert_same(gradient(), expected)
 
 
+@pytest.mark.parametrize("device", ["cpu", "meta"])
+def test_recognising_leaves_running_statistics(device):
+    """DiffLinker normalises batches between the Linears of its nodes as an option."""
+    block = network().e_block_0
+    act, norm = nn.SiLU(), nn.BatchNorm1d(H).double()
+    block.gcl_0.node_mlp = nn.Sequential(nn.Linear(2 * H, H), norm, act, nn.Linear(H, H)).double()
+    values = batch(**MASKS, edge_attr=torch.ones(N * N_NODES, 1, dtype=torch.float64))
+    values["h"] = torch.randn(N, H, dtype=torch.float64)
+    expected = block.eval()(**values)
+    state = {name: value.clone() for name, value in block.state_dict().items()}
+    block.to(device)
+    assert clof_ext.replace_layers(block).replaced
+    if device == "meta":
+        block.to_empty(device="cpu").load_state_dict(state)
+    assert all(torch.equal(value, state[name]) for name, value in block.state_dict().items())
+    assert_same(list(block(**values)), list(expected))
+
+
 def test_inference_mode():
     model, values = network(), batch(**MASKS)
     with torch.no_grad():

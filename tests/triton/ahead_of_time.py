@@ -8,28 +8,18 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-import torch
-import triton
-from torch import Tensor
 from triton.backends.compiler import GPUTarget
 from triton.backends.nvidia.compiler import get_ptxas
-from triton.compiler import ASTSource
+from triton.runtime import driver
 
-from clof_ext.triton import edge_frame, edge_scalars, segment, tensor_form
+from clof_ext.triton import edge_frame, edge_scalars, frame_message, segment, tensor_form
 
 TARGETS = {
     "sm_80": GPUTarget("cuda", 80, 32),
     "sm_90": GPUTarget("cuda", 90, 32),
     "gfx942": GPUTarget("hip", "gfx942", 64),
 }
-ROOMS = (edge_frame, edge_scalars, segment, tensor_form)
-TYPES = {
-    torch.float64: "*fp64",
-    torch.float32: "*fp32",
-    torch.bfloat16: "*bf16",
-    torch.float16: "*fp16",
-    torch.int32: "*i32",
-}
+ROOMS = (edge_frame, edge_scalars, frame_message, segment, tensor_form)
 
 
 @dataclass(frozen=True)
@@ -72,25 +62,38 @@ def recorded() -> Iterator[list[Launch]]:
             room.launch = original
 
 
+@dataclass(frozen=True)
+class AbsentGpu:
+    """What Triton asks of its driver to compile for a GPU that is not there."""
+
+    target: GPUTarget
+
+    def get_current_target(self) -> GPUTarget:
+        return self.target
+
+    def get_current_device(self) -> int:
+        return 0
+
+    def get_current_stream(self, device: int = 0) -> int:
+        return 0
+
+
 def compiled(launch: Launch, target: str) -> Usage:
-    names = launch.kernel.arg_names
-    values = dict(zip(names, launch.arguments)) | launch.constants
-    signature = {name: _type(values[name], name in launch.constants) for name in names}
-    constants = {(names.index(name),): values[name] for name, kind in signature.items() if kind == "constexpr"}
-    # As at a launch: torch allocates tensors at multiples of 16 bytes.
-    aligned = {
-        (names.index(name),): [["tt.divisibility", 16]] for name, kind in signature.items() if kind.startswith("*")
-    }
-    source = ASTSource(fn=launch.kernel, signature=signature, constexprs=constants, attrs=aligned)
-    kernel = triton.compile(source, target=TARGETS[target])
+    """What the kernel of a launch uses, compiled the way the launch would compile it."""
+    # Only NVIDIA's compiler can be told how many registers a thread may take.
+    unknown = ("maxnreg",) if target.startswith("gfx") else ()
+    constants = {name: value for name, value in launch.constants.items() if name not in unknown}
+    before = driver._active
+    driver.set_active(AbsentGpu(TARGETS[target]))
+    # Kernels are kept by device, and all of these are device 0.
+    launch.kernel.device_caches.clear()
+    try:
+        kernel = launch.kernel.warmup(*launch.arguments, grid=(1,), **constants)
+    finally:
+        driver._active = before
+        launch.kernel.device_caches.clear()
     read = _amd_usage if target.startswith("gfx") else _nvidia_usage
     return read(kernel, target)
-
-
-def _type(value: object, is_constant: bool) -> str:
-    if is_constant or value is None:
-        return "constexpr"
-    return TYPES[value.dtype] if isinstance(value, Tensor) else "i32"
 
 
 def _nvidia_usage(kernel, target: str) -> Usage:

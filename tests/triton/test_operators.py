@@ -10,7 +10,7 @@ from tests.conformance import points
 
 OPS = ("edge_frame", "edge_scalars", "project", "aggregate")
 OPERATORS = [f"{op}{stage}" for op in OPS for stage in ("", "_backward", "_double_backward")]
-OPERATORS += ["segment_reduce", "segment_gather"]
+OPERATORS += ["segment_reduce", "segment_gather", "frame_message", "frame_message_backward"]
 
 not_interpreted = pytest.mark.skipif(triton.interpreted(), reason="in the interpreter CPU tensors are served")
 

@@ -15,9 +15,16 @@ import torch
 from torch import Tensor, nn
 
 from ... import _check, ops
-from ..mlp import linear_tensors, with_children
+from ..mlp import linear_tensors, perceptron, with_children
 from .fused import FusedForward
-from .recognition import UnrecognisedError, check_pattern, check_state, common_activation, sequence
+from .recognition import (
+    UnrecognisedError,
+    check_pattern,
+    check_state,
+    common_activation,
+    perceptron_activation,
+    sequence,
+)
 from .trial import N_NODES, bare_copy, random, trial_edges
 
 CLASS = "EGNNConv"
@@ -31,6 +38,7 @@ class FusedConv(FusedForward):
     """A layer that is called with a graph; only positions in space are fused."""
 
     activation: str
+    node_activation: str | None
 
     def fused(self, graph, node_feat, coord_feat, edge_feat=None):
         if coord_feat.shape[1] != SPACE:
@@ -49,7 +57,7 @@ class FusedConv(FusedForward):
             activation=self.activation,
             clamp=math.inf,
         )
-        h = layer.node_mlp(torch.cat((node_feat, message.to(node_feat.dtype)), 1))
+        h = perceptron(layer.node_mlp, self.node_activation, node_feat, message.to(node_feat.dtype))
         # The vectors of the op point to the receiver, DGL's from it.
         return h, (pos - vector).to(coord_feat.dtype)
 
@@ -82,4 +90,5 @@ def fused_forward(layer: nn.Module) -> FusedConv:
     check_pattern(coord_mlp, "coord_mlp", [nn.Linear, None, nn.Linear])
     if "dgl" not in sys.modules:
         raise UnrecognisedError("dgl is not imported, and without its graphs the layer cannot be tried")
-    return FusedConv(layer, common_activation([*edge_mlp[1::2], coord_mlp[1]]))
+    activation = common_activation([*edge_mlp[1::2], coord_mlp[1]])
+    return FusedConv(layer, activation, perceptron_activation(layer, ("node_mlp",)))

@@ -22,9 +22,16 @@ from torch import Tensor, nn
 from ... import _check, ops
 from ..edge_pair import joined
 from ..masked_edges import EdgeSet, masked_edges
-from ..mlp import linear_tensors, with_children
+from ..mlp import linear_tensors, perceptron, with_children
 from .fused import FusedForward
-from .recognition import UnrecognisedError, check_pattern, check_state, common_activation, sequence
+from .recognition import (
+    UnrecognisedError,
+    check_pattern,
+    check_state,
+    common_activation,
+    perceptron_activation,
+    sequence,
+)
 from .trial import N_NODES, bare_copy, random, trial_edges
 
 BLOCK = "EquivariantBlock"
@@ -85,11 +92,13 @@ class FusedBlock(FusedForward):
     Attributes:
         names: the parameters of the block's own forward, in order.
         activations: of each feature layer and of the update.
+        node_activations: of the parts that update nodes, None for one that is called.
         scaling: of messages and vectors.
     """
 
     names: tuple[str, ...]
     activations: tuple[str, ...]
+    node_activations: tuple[str | None, ...]
     scaling: Scaling
 
     def fused(self, *arguments, **named):
@@ -100,9 +109,9 @@ class FusedBlock(FusedForward):
         edges = masked_edges(joined(values["edge_index"]), values.get("edge_mask"), x.shape[0])
         inputs = self._inputs(pos, edges, values["edge_attr"], h.dtype)
         *layers, update = _layers(self.layer).values()
-        for layer, activation in zip(layers, self.activations):
+        for layer, activation, node_activation in zip(layers, self.activations, self.node_activations):
             message = self.scaling(self._messages(layer, activation, h, inputs), edges).to(h.dtype)
-            h = _masked(h + layer.node_mlp(torch.cat((h, message), 1)), node_mask)
+            h = _masked(h + perceptron(layer.node_mlp, node_activation, h, message), node_mask)
         moved = self._vectors(update, update.coord_mlp, h, inputs)
         if update._modules.get(CROSS) is not None:
             moved = moved + self._vectors(
@@ -236,7 +245,10 @@ def fused_forward(block: nn.Module) -> FusedBlock:
     if len(scalings) > 1:
         raise UnrecognisedError("its layers are scaled differently")
     activations = tuple((_update if name == UPDATE else _feature_layer)(layer) for name, layer in layers.items())
-    return FusedBlock(block, names, activations, scalings.pop())
+    node_activations = tuple(
+        perceptron_activation(layer, ("node_mlp",)) for name, layer in layers.items() if name != UPDATE
+    )
+    return FusedBlock(block, names, activations, node_activations, scalings.pop())
 
 
 def _layers(block: nn.Module) -> dict[str, nn.Module]:

@@ -17,6 +17,7 @@ from .recognition import (
     check_pattern,
     check_state,
     common_activation,
+    perceptron_activation,
     sequence,
 )
 from .trial import N_NODES, bare_copy, random, trial_edges
@@ -126,24 +127,10 @@ def _options(layer: nn.Module, kind: Kind) -> LayerOptions:
     if "att_mlp" in layer._modules:
         check_pattern(sequence(layer, "att_mlp"), "att_mlp", [nn.Linear, nn.Sigmoid])
     activation = common_activation([*edge_mlp[1::2], coord_mlp[1]])
-    node_activation = _node_activation(layer)
+    node_activation = perceptron_activation(layer, NODE_PARTS)
     return LayerOptions(
         kind.basis, activation=activation, tanh=tanh, node_activation=node_activation, **_settings(layer)
     )
-
-
-def _node_activation(layer: nn.Module) -> str | None:
-    """The activation of the parts that update nodes, or None where they are not two Linears each."""
-    activations = []
-    try:
-        for name in NODE_PARTS:
-            if name in layer._modules:
-                modules = sequence(layer, name)
-                check_pattern(modules, name, [nn.Linear, None, nn.Linear])
-                activations.append(modules[1])
-        return common_activation(activations)
-    except UnrecognisedError:
-        return None
 
 
 def _settings(layer: nn.Module) -> dict:

@@ -51,3 +51,17 @@ def common_activation(modules: Iterable[nn.Module]) -> str:
         every = listed({str(module) for module in modules})
         raise UnrecognisedError(f"its activations, {every}, are not one that the fused forward knows")
     return names.pop()
+
+
+def perceptron_activation(layer: nn.Module, names: Iterable[str]) -> str | None:
+    """The activation that these parts have in common, those that there are, or None where one is not two Linears."""
+    activations = []
+    try:
+        for name in names:
+            if name in layer._modules:
+                modules = sequence(layer, name)
+                check_pattern(modules, name, [nn.Linear, None, nn.Linear])
+                activations.append(modules[1])
+        return common_activation(activations)
+    except UnrecognisedError:
+        return None

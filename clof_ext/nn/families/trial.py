@@ -47,7 +47,16 @@ def bare_copy(module: nn.Module, generator: torch.Generator) -> nn.Module:
         name: None if value is None else nn.Parameter(random(generator, *value.shape) / math.sqrt(value.shape[-1]))
         for name, value in module._parameters.items()
     }
+    twin._buffers = {name: None if value is None else _own_buffer(value) for name, value in module._buffers.items()}
     return twin
+
+
+def _own_buffer(buffer: Tensor) -> Tensor:
+    """A copy that a module may write into; ones where the buffer has no memory yet."""
+    dtype = torch.float64 if buffer.is_floating_point() else buffer.dtype
+    if buffer.is_meta:
+        return torch.ones(buffer.shape, dtype=dtype, device="cpu")
+    return buffer.detach().to("cpu", dtype, copy=True)
 
 
 def random(generator: torch.Generator, *shape: int) -> Tensor:
