@@ -139,7 +139,8 @@ def _matmul_precision(device: str) -> str:
     ``torch.get_float32_matmul_precision`` raises an error where the switches of devices differ. torch.compile keeps the
     value that it finds; its guards see a change between "highest" and the others.
     """
-    setting = torch._C._get_fp32_precision_getter(PRECISION_SWITCH.get(device, device), "matmul")
+    switch = PRECISION_SWITCH.get(device)
+    setting = switch and torch._C._get_fp32_precision_getter(switch, "matmul")
     return PRECISION_NAMES.get(setting, "highest")
 
 

@@ -7,12 +7,14 @@
 namespace clof::cpu {
 namespace {
 
+#ifdef CLOF_X86
 // The same kernels with products of bfloat16 numbers on a unit of the processor's, or in its place.
 Kernels with_unit(Kernels kernels, BFloat16Unit unit, const char* instruction_set) {
   kernels.unit = unit;
   kernels.instruction_set = instruction_set;
   return kernels;
 }
+#endif
 
 struct Found {
   // Ordered from the slowest to the fastest.

@@ -7,6 +7,7 @@ import pytest
 import torch
 from torch import Tensor
 
+import clof_ext
 from clof_ext import _backends
 from tests.conformance import Graph, points, random_edges
 from tests.ops.test_frame_message import (
@@ -198,6 +199,15 @@ def test_autocast_rounds_on_tiles(tiles: str):
     assert same_bits(list(found), list(case.run(narrow)))
     with selected("avx512"):
         assert not same_bits(list(found), list(case.run(narrow)))
+
+
+@pytest.mark.parametrize("name", INSTRUCTION_SETS + EMULATED)
+def test_show_config_says_what_multiplies(name: str, capsys):
+    words = {"none": "widened", "pairs": "in pairs", "tiles": "on AMX tiles", "emulated tiles": "software"}
+    with selected(name):
+        clof_ext.show_config()
+        assert ("amx" in name) == ("tiles" in MODULE.bfloat16_unit())
+        assert words[MODULE.bfloat16_unit()] in capsys.readouterr().out
 
 
 def test_a_wrong_precision_is_named():
