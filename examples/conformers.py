@@ -19,7 +19,7 @@ from clof_ext.conformation.write import write_sdf
 
 folder = Path("runs/example-conformers")
 data = Path(str(files("clof_ext.conformation") / "data" / "small.mols"))
-recipe = replace(SMALL, hidden_dim=64, epochs=20)
+recipe = replace(SMALL, hidden_dim=64, epochs=100)
 train(data, folder, recipe, held_out=4)
 network, config = load_network(folder / "best.safetensors")
 

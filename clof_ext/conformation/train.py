@@ -7,7 +7,7 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from ..training import Processes, Trainer, load_model
+from ..training import OptionError, Processes, Trainer, load_model
 from .dataset import Conformers, split
 from .losses import Perturbed, perturb, score_matching_loss
 from .molecule import collate
@@ -39,7 +39,7 @@ class Denoising:
 
     def __post_init__(self) -> None:
         if self.batch_size > len(self.train):
-            raise ValueError(
+            raise OptionError(
                 f"batch_size must be at most the {len(self.train)} training conformers; got {self.batch_size}."
             )
 
@@ -92,7 +92,13 @@ class Parts:
 
 
 def parts_of(num_molecules: int, held_out: int, seed: int) -> Parts:
-    """Hold out ``held_out`` molecules for the test, and as many for validation."""
+    """Hold out ``held_out`` molecules for the test, and as many for validation.
+
+    Raises:
+        OptionError: no molecule would be left to train on, or none is held out.
+    """
+    if not 0 < 2 * held_out < num_molecules:
+        raise OptionError(f"held_out must be at least 1 and below half of {num_molecules} molecules; got {held_out}.")
     rest, test = split(num_molecules, held_out, seed)
     train, valid = split(len(rest), held_out, seed)
     return Parts(rest[train].tolist(), rest[valid].tolist(), test.tolist())
@@ -123,7 +129,7 @@ def train(
     Raises:
         FileError: a sentence about a file that is missing, damaged or of another training.
         TrainingError: the loss is not finite.
-        ValueError: a batch that does not fit data or processes, or too few molecules to hold any out.
+        OptionError: a batch that does not fit data or processes, or too few molecules to hold any out.
     """
     processes = processes or Processes(0, 1, torch.device("cpu"))
     store = Store(data)

@@ -175,6 +175,8 @@ def tile_kernel(
     graph = (edges, offsets, num_nodes, num_edges)
     program = tl.program_id(0)
     for start in range(begin + program.to(tl.int64) * EDGES, end, tl.num_programs(0) * EDGES):
+        # Another thread may still read what this tile will write over.
+        tl.debug_barrier()
         nothing = seeming_offset(start)
         weights = all_moved(given_weights, nothing)
         sums = all_moved(all_sums, program.to(tl.int64) * SUMS + nothing)
@@ -217,7 +219,7 @@ def tile_kernel(
             add_vector(sums.head[1], tl.sum(rows, 1))
         grad = by_head(grads, weights.head, spec) * slope
 
-        # The message, gated, and the Linear before the head.
+        # The message, gated, and the Linear before the head. What other threads kept is read from here on.
         tl.debug_barrier()
         if len(weights.coordinates) > 0:
             message = activated(kept(scratch, depth - 1, EDGES, spec.padded, geometry), spec.activation)[0]

@@ -107,6 +107,13 @@ def test_mapped_waves_are_products_with_their_features(n_arguments: int):
     assert_close(*gradients, 1e-10, "derivative by the arguments")
 
 
+def test_waves_of_no_number_are_no_number():
+    u = torch.zeros(3000)
+    u[7] = torch.nan
+    mapped = Waves(4).mapped((u,), (torch.ones(2, 8),))
+    assert mapped[7].isnan().all() and mapped[8].isfinite().all()
+
+
 def attention_inputs(monkeypatch):
     """Small operands in float64, and groups of which some are split."""
     monkeypatch.setattr(near_module, "GROUP_EDGES", 6)

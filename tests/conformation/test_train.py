@@ -13,7 +13,7 @@ from clof_ext.conformation.losses import perturb, score_matching_loss
 from clof_ext.conformation.noise import noise_levels
 from clof_ext.conformation.recipe import PUBLISHED, RECIPES
 from clof_ext.conformation.train import Denoising, denoising_losses, load_network, parts_of, train
-from clof_ext.training import Processes
+from clof_ext.training import OptionError, Processes
 from tests.conformation.made import CYANIDE, ETHANE, WATER, molecule
 
 ALONE = Processes(0, 1, torch.device("cpu"))
@@ -86,6 +86,8 @@ def test_parts_are_disjoint_and_complete():
     assert sorted(parts.train + parts.valid + parts.test) == list(range(50))
     assert parts_of(50, 10, 3) == parts
     assert parts_of(50, 10, 4) != parts
+    with pytest.raises(OptionError, match="held_out must be at least 1 and below half of 50 molecules; got 25"):
+        parts_of(50, 25, 0)
 
 
 def test_training_lowers_the_loss_of_one_conformer():
@@ -132,7 +134,7 @@ def test_a_training_that_was_stopped_ends_like_one_that_was_not(store, tmp_path,
 
 
 def test_a_batch_larger_than_the_set_is_named(store):
-    with pytest.raises(ValueError, match="batch_size must be at most the 18 training conformers; got 99"):
+    with pytest.raises(OptionError, match="batch_size must be at most the 18 training conformers; got 99"):
         Denoising(Conformers(store), Conformers(store), ALONE, 99)
 
 

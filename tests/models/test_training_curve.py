@@ -46,7 +46,7 @@ def curve(network: type, dtype: torch.dtype, replaced: bool) -> Tensor:
     torch.manual_seed(0)
     model = network(1, 2, HIDDEN, LAYERS).to(dtype)
     if replaced:
-        assert len(clof_ext.replace_layers(model).replaced) == LAYERS
+        assert {f"gcl_{k}" for k in range(LAYERS)} <= {*clof_ext.replace_layers(model).replaced}
     optimizer = torch.optim.AdamW(model.parameters(), lr=RATE, weight_decay=WEIGHT_DECAY)
     losses = [[_step(model, optimizer, batch) for batch in batches(dtype)] for _ in range(EPOCHS)]
     return torch.tensor(losses, dtype=torch.float64).mean(1)

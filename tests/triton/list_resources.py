@@ -22,9 +22,15 @@ KERNELS = {"message_kernel": "forward", "tile_kernel": "backward"}
 WIDTHS = (64, 128)
 
 
+def is_listed(name: str, block: EdgeBlock, target: str) -> bool:
+    """The backward kernel takes a minute for each: elsewhere than on sm_90 some stand for all."""
+    return name != "tile_kernel" or target == "sm_90" or (block.hidden == WIDTHS[0] and block.precision != "3xTF32")
+
+
 def rows() -> Iterator[str]:
     blocks = [EdgeBlock(hidden, precision) for hidden in WIDTHS for precision in PRECISIONS]
     cases = [(name, block, target) for name in KERNELS for target in TARGETS for block in blocks]
+    cases = [case for case in cases if is_listed(*case)]
     for name, block, target in tqdm(cases):
         launch = block.launches()[name]
         usage = compiled(launch, target)
