@@ -2,6 +2,7 @@
 #pragma once
 
 #include <atomic>
+#include <thread>
 
 #include "host.h"
 
@@ -48,6 +49,21 @@ class Workshop {
       for (int64_t worker = first; worker < last; ++worker) {
         for (int64_t item = next++; item < items; item = next++) body(item, worker);
       }
+    });
+  }
+
+  // The same, and after each item finish(item, worker), among the items of a group in their order; an item is in group
+  // item % groups. What finish() adds up is the same for any number of threads.
+  template <class Body, class Finish>
+  void run_in_turns(int64_t items, int64_t groups, const Body& body, const Finish& finish) const {
+    std::vector<std::atomic<int64_t>> finished(groups);
+    run(items, [&](int64_t item, int64_t worker) {
+      body(item, worker);
+      std::atomic<int64_t>& turn = finished[item % groups];
+      // Items are taken in their order: whoever has the first unfinished one waits for nobody.
+      while (turn.load(std::memory_order_acquire) != item / groups) std::this_thread::yield();
+      finish(item, worker);
+      turn.store(item / groups + 1, std::memory_order_release);
     });
   }
 

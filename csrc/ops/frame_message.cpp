@@ -182,10 +182,19 @@ struct Call {
     a.workers = workshop.workers();
   }
 
+  auto work(FrameMessageStage stage, int64_t wave) const {
+    return [this, stage, wave](int64_t item, int64_t worker) {
+      cpu::kernels().frame_message(a, stage, {item, worker, wave});
+    };
+  }
+
   // One stage: all items, each done by the thread that is free first.
-  void run(FrameMessageStage stage, int64_t items, int64_t wave = 0) const {
-    workshop.run(items,
-                 [&](int64_t item, int64_t worker) { cpu::kernels().frame_message(a, stage, {item, worker, wave}); });
+  void run(FrameMessageStage stage, int64_t items, int64_t wave = 0) const { workshop.run(items, work(stage, wave)); }
+
+  // A stage over the chunks that adds to the gradients of weights.
+  void run_and_add(FrameMessageStage stage, int64_t wave = 0) const {
+    workshop.run_in_turns(a.chunks.count, sum_groups(a.chunks.count), work(stage, wave),
+                          work(FrameMessageStage::add_sums, wave));
   }
 };
 
@@ -227,10 +236,10 @@ template <class... Inputs> struct FrameMessage {
     call.run(FrameMessageStage::pack, 1);
     call.run(FrameMessageStage::nodes, a.chunks.count);
     for (int64_t wave = 0; wave < call.cuts.waves(a.graph); ++wave) {
-      call.run(FrameMessageStage::backward, a.chunks.count, wave);
+      call.run_and_add(FrameMessageStage::backward, wave);
       if (!a.chunks.closed) call.run(FrameMessageStage::senders, kFrameMessageSlices, wave);
     }
-    call.run(FrameMessageStage::grad_nodes, a.chunks.count);
+    call.run_and_add(FrameMessageStage::grad_nodes);
     call.run(FrameMessageStage::sum_weights, kFrameMessageSlices);
     call.run(FrameMessageStage::grad_weights, 1);
     return {grad_h, grad_pos, grad_edge_attr, grad_edge_weight, grad_weights};

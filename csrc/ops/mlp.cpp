@@ -62,9 +62,11 @@ struct Call {
     a.workers = workshop.workers();
   }
 
-  void run(MlpStage stage, int64_t items) const {
-    workshop.run(items, [&](int64_t item, int64_t worker) { cpu::kernels().mlp(a, stage, item, worker); });
+  auto work(MlpStage stage) const {
+    return [this, stage](int64_t item, int64_t worker) { cpu::kernels().mlp(a, stage, item, worker); };
   }
+
+  void run(MlpStage stage, int64_t items) const { workshop.run(items, work(stage)); }
 };
 
 Tensor mlp(const std::vector<Tensor>& inputs, const std::vector<Tensor>& weights, const std::string& activation,
@@ -100,7 +102,9 @@ std::tuple<std::vector<Tensor>, std::vector<Tensor>> mlp_backward(const Tensor& 
   }
   call.allocate();
   call.run(MlpStage::pack, 1);
-  call.run(MlpStage::backward, a.chunks);
+  const int64_t groups = sum_groups(a.chunks);
+  call.run(MlpStage::clear_sums, groups);
+  call.workshop.run_in_turns(a.chunks, groups, call.work(MlpStage::backward), call.work(MlpStage::add_sums));
   call.run(MlpStage::sum_weights, kMlpSlices);
   call.run(MlpStage::grad_weights, 1);
   return {grad_inputs, grad_weights};

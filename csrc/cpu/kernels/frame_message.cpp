@@ -30,10 +30,12 @@ template <class T> void run(const FrameMessageArguments& a, FrameMessageStage st
     case FrameMessageStage::backward: return BackwardBlock<T>(a, work.worker, work.item).edges(work.wave);
     case FrameMessageStage::senders: return add_to_senders<T>(a, work.wave, work.item);
     case FrameMessageStage::grad_nodes: return BackwardBlock<T>(a, work.worker, work.item).nodes();
+    case FrameMessageStage::add_sums: return BackwardBlock<T>(a, work.worker, work.item).add_sums();
     case FrameMessageStage::sum_weights:
-      return sum_pieces<T>(Shared<T>(a).chunk_sums, WeightGradients<T>::bytes(a), a.chunks.count, work.item,
+      return sum_pieces<T>(Shared<T>(a).group_sums, WeightGradients<T>::bytes(a), sum_groups(a.chunks.count), work.item,
                            kFrameMessageSlices);
-    case FrameMessageStage::grad_weights: return WeightTensors<T>(a).write(Shared<T>(a).sums_of(a, 0));
+    case FrameMessageStage::grad_weights:
+      return WeightTensors<T>(a).write(WeightGradients<T>::at(a, Shared<T>(a).group_sums));
   }
 }
 

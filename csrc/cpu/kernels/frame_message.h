@@ -56,7 +56,7 @@ struct FrameMessageArguments {
   void* grad_pos;
   void* grad_edge_attr;    // null without edge_attr
   void* grad_edge_weight;  // null without edge_weight
-  void* shared;            // memory for what all threads read, and for sums of chunks
+  void* shared;            // memory for what all threads read, and for sums of weights' gradients
   void* workers;           // memory for the tiles of each thread, one behind the other
 };
 
@@ -73,7 +73,8 @@ enum class FrameMessageStage : int {
   backward,      // each chunk: a wave of its edges in reverse
   senders,       // each slice, unless chunks are closed: what that wave's edges give to their senders
   grad_nodes,    // each chunk: from the gradients of what `nodes` computed to those of h
-  sum_weights,   // each slice: weights' gradients, added over the chunks
+  add_sums,      // after each piece of the two: its weights' gradients to those of its group of chunks, in order
+  sum_weights,   // each slice: weights' gradients, added over the groups
   grad_weights,  // once: from there to the tensors
 };
 

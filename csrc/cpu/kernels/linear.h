@@ -15,4 +15,10 @@ struct LinearArguments {
   void* grad_bias;
 };
 
+// Sums of weights' gradients of which each is added to in the order of the chunks by one thread at a time: enough that
+// threads hardly wait for their turn.
+constexpr int64_t kSumGroups = 8;
+
+inline int64_t sum_groups(int64_t chunks) { return chunks < kSumGroups ? chunks : kSumGroups; }
+
 }  // namespace clof

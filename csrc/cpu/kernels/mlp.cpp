@@ -8,13 +8,15 @@ namespace CLOF_ISA {
 
 template <class T> void run(const MlpArguments& a, MlpStage stage, int64_t item, int64_t worker) {
   if (stage == MlpStage::sum_weights) {
-    return sum_pieces<T>(MlpSums<T>::all(a), MlpSums<T>::bytes(a), a.chunks, item, kMlpSlices);
+    return sum_pieces<T>(MlpSums<T>::of_group(a, 0), MlpSums<T>::bytes(a), sum_groups(a.chunks), item, kMlpSlices);
   }
   MlpBlock<T> block(a, static_cast<char*>(a.workers) + worker * MlpBlock<T>::memory(a).worker);
   switch (stage) {
     case MlpStage::pack: return block.pack();
     case MlpStage::forward: return block.forward(item);
+    case MlpStage::clear_sums: return block.clear_group(item);
     case MlpStage::backward: return block.backward(item);
+    case MlpStage::add_sums: return block.add_sums(item);
     default: return block.write_weight_gradients();
   }
 }

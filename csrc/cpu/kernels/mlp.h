@@ -24,7 +24,7 @@ struct MlpArguments {
   bool backward;  // what follows is used
   const void* grad_out;
   void* grad_inputs[kMaxMlpInputs];  // all null where none is wanted
-  void* shared;                      // memory for what all threads read, and for sums of chunks
+  void* shared;                      // memory for what all threads read, and for sums of weights' gradients
   void* workers;                     // memory for the tiles of each thread, one behind the other
 };
 
@@ -37,8 +37,10 @@ struct MlpMemory {
 enum class MlpStage : int {
   pack,          // once: weights in the order in which products read them
   forward,       // each chunk
+  clear_sums,    // each group of chunks: its sums of weights' gradients
   backward,      // each chunk: computed again and run in reverse
-  sum_weights,   // each slice: weights' gradients, added over the chunks
+  add_sums,      // after each chunk: its weights' gradients to those of its group, in order
+  sum_weights,   // each slice: weights' gradients, added over the groups
   grad_weights,  // once: from there to the tensors
 };
 

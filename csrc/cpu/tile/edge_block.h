@@ -86,7 +86,7 @@ template <class T> struct Weights {
   }
 };
 
-// Sums of weights' gradients of one chunk, inputs by outputs; the same members as Weights.
+// Sums of weights' gradients, inputs by outputs; the same members as Weights.
 template <class T> struct WeightGradients {
   T *node, *edge, *node_bias, *radial;
   struct {
@@ -110,6 +110,11 @@ template <class T> struct WeightGradients {
     head_bias = arena.take<T>(a.num_axes);
   }
 
+  static WeightGradients at(const FrameMessageArguments& a, char* memory) {
+    Arena arena(memory);
+    return WeightGradients(a, arena);
+  }
+
   static int64_t bytes(const FrameMessageArguments& a) {
     Arena arena(nullptr);
     WeightGradients(a, arena);
@@ -124,7 +129,7 @@ template <class T> struct Shared {
   T* node;  // (N, 2 H): the receiver's and the sender's share of the first Linear
   // For the backward pass.
   T* grad_node = nullptr;    // (N, 2 H)
-  char* chunk_sums;          // WeightGradients of each chunk, one behind the other
+  char* group_sums;          // WeightGradients of each group of chunks, one behind the other
   T* sender_rows = nullptr;  // (chunks, kFrameMessageWave, H): what a wave's edges give to `grad_node` of their senders
   T* sender_pos = nullptr;   // (chunks, kFrameMessageWave, 3): the same for the gradient of positions
 
@@ -133,15 +138,14 @@ template <class T> struct Shared {
     node = arena.take<T>(a.graph.num_nodes * width.both);
     if (!a.backward) return;
     grad_node = arena.take<T>(a.graph.num_nodes * width.both);
-    chunk_sums = arena.take<char>(a.chunks.count * WeightGradients<T>::bytes(a));
+    group_sums = arena.take<char>(sum_groups(a.chunks.count) * WeightGradients<T>::bytes(a));
     if (a.chunks.closed) return;
     sender_rows = arena.take<T>(a.chunks.count * kFrameMessageWave * width.hidden);
     sender_pos = arena.take<T>(a.chunks.count * kFrameMessageWave * 3);
   }
 
-  WeightGradients<T> sums_of(const FrameMessageArguments& a, int64_t chunk) const {
-    Arena piece(chunk_sums + chunk * WeightGradients<T>::bytes(a));
-    return WeightGradients<T>(a, piece);
+  char* sums_of_group(const FrameMessageArguments& a, int64_t group) const {
+    return group_sums + group * WeightGradients<T>::bytes(a);
   }
 };
 
@@ -171,6 +175,7 @@ template <class T> struct Tile {
   T* grad_radial;
   T* grad_message;  // one row: the receiver's
   T* zeros;         // one row, of zeros
+  char* sums;       // WeightGradients of a piece of a chunk's work
   OuterRoom outer;  // for the factors of a weight's gradient
 
   Tile(const FrameMessageArguments& a, Arena& arena) {
@@ -211,6 +216,7 @@ template <class T> struct Tile {
     grad_radial = columns(1);
     grad_message = arena.take<T>(width.hidden);
     zeros = arena.take<T>(width.widest());
+    sums = arena.take<char>(WeightGradients<T>::bytes(a));
     outer = OuterRoom(products_of(a), kTile, width.widest(), width.both, arena);
   }
 };

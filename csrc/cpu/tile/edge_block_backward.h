@@ -25,19 +25,30 @@ template <class T> struct BackwardBlock : EdgeBlock<T> {
   using S = Register<T>;
 
   BackwardBlock(const FrameMessageArguments& a, int64_t worker, int64_t chunk)
-      : Base(a, worker), chunk(chunk), sums(shared.sums_of(a, chunk)) {
+      : Base(a, worker), chunk(chunk), sums(WeightGradients<T>::at(a, tile.sums)) {
     fill(tile.zeros, width.widest(), T(0));
   }
 
-  // Sums start at 0: those of the chunk's nodes and of the weights.
+  // Sums start at 0: those of the chunk's nodes, and of the weights in the group that the chunk is the first of.
   void clear() {
     const int64_t first = a.chunks.first_node[chunk], count = a.chunks.first_node[chunk + 1] - first;
     fill(shared.grad_node + first * width.both, count * width.both, T(0));
     fill(static_cast<T*>(a.grad_pos) + 3 * first, 3 * count, T(0));
-    std::memset(shared.chunk_sums + chunk * WeightGradients<T>::bytes(a), 0, WeightGradients<T>::bytes(a));
+    if (chunk < sum_groups(a.chunks.count)) std::memset(group_sums(), 0, WeightGradients<T>::bytes(a));
+  }
+
+  char* group_sums() const { return shared.sums_of_group(a, chunk % sum_groups(a.chunks.count)); }
+
+  void clear_sums() { std::memset(tile.sums, 0, WeightGradients<T>::bytes(a)); }
+
+  // Those of this worker's last piece of work to those of its group.
+  void add_sums() {
+    add_to(reinterpret_cast<T*>(group_sums()), reinterpret_cast<const T*>(tile.sums),
+           WeightGradients<T>::bytes(a) / int64_t(sizeof(T)));
   }
 
   void edges(int64_t wave) {
+    clear_sums();
     const EdgeRange range = wave_of(a, chunk, wave);
     for (int64_t edge = range.first; edge < range.last; edge += kTile) {
       const int64_t left = range.last - edge;
@@ -254,6 +265,7 @@ template <class T> struct BackwardBlock : EdgeBlock<T> {
 
   // Gradients of the features of the chunk's nodes and of the weights that read them.
   void nodes() {
+    clear_sums();
     const int64_t last = a.chunks.first_node[chunk + 1];
     const int64_t block = products.block_rows();
     for (int64_t node = a.chunks.first_node[chunk]; node < last; node += block) {

@@ -36,7 +36,7 @@ template <class T> struct MlpShared {
   }
 };
 
-// Sums of weights' gradients of one chunk, inputs by outputs.
+// Sums of weights' gradients, inputs by outputs.
 template <class T> struct MlpSums {
   T *weight[kMaxMlpLinears], *bias[kMaxMlpLinears];
 
@@ -53,10 +53,12 @@ template <class T> struct MlpSums {
     return arena.used();
   }
 
-  // Those of a chunk; the sums of all chunks lie behind everything else that is shared.
-  static char* all(const MlpArguments& a) { return static_cast<char*>(a.shared) + MlpShared<T>(a).arena.used(); }
-  static MlpSums of(const MlpArguments& a, int64_t chunk) {
-    Arena arena(all(a) + chunk * bytes(a));
+  // Those of a group of chunks; they lie behind everything else that is shared.
+  static char* of_group(const MlpArguments& a, int64_t group) {
+    return static_cast<char*>(a.shared) + MlpShared<T>(a).arena.used() + group * bytes(a);
+  }
+  static MlpSums at(const MlpArguments& a, char* memory) {
+    Arena arena(memory);
     return MlpSums(a, arena);
   }
 };
@@ -69,6 +71,7 @@ template <class T> struct MlpBlock {
   T* values[kMaxMlpLinears + 1];  // the input, and what each Linear and its activation made
   T* slopes[kMaxMlpLinears];      // of the activations, in the backward pass
   T *grad, *other_grad, *zeros;   // `zeros` is one row
+  char* sums;                     // MlpSums of one chunk
 
   MlpBlock(const MlpArguments& a, void* memory) : a(a), shared(a), arena(memory) {
     // Forward, two matrices take turns.
@@ -81,13 +84,15 @@ template <class T> struct MlpBlock {
     grad = matrix(shared.widest);
     other_grad = matrix(shared.widest);
     zeros = arena.take<T>(shared.widest);
+    sums = arena.take<char>(MlpSums<T>::bytes(a));
   }
 
   static MlpMemory memory(const MlpArguments& a) {
     MlpArguments without_memory = a;
     without_memory.shared = nullptr;
     const MlpBlock block(without_memory, nullptr);
-    return {block.shared.arena.used() + (a.backward ? a.chunks * MlpSums<T>::bytes(a) : 0), block.arena.used()};
+    return {block.shared.arena.used() + (a.backward ? sum_groups(a.chunks) * MlpSums<T>::bytes(a) : 0),
+            block.arena.used()};
   }
 
   T* matrix(int64_t columns) { return arena.take<T>(kMlpTile * columns); }
@@ -146,14 +151,22 @@ template <class T> struct MlpBlock {
   }
 
   void backward(int64_t chunk) {
-    const MlpSums<T> sums = MlpSums<T>::of(a, chunk);
-    std::memset(MlpSums<T>::all(a) + chunk * MlpSums<T>::bytes(a), 0, MlpSums<T>::bytes(a));
+    std::memset(sums, 0, MlpSums<T>::bytes(a));
+    const MlpSums<T> chunk_sums = MlpSums<T>::at(a, sums);
     fill(zeros, shared.widest, T(0));
     for_tiles(chunk, [&](int64_t first, int count) {
       run(first, count);
       load_gradients(first, count);
-      for (int k = a.num_linears - 1; k >= 0; --k) linear_backward(k, first, count, sums);
+      for (int k = a.num_linears - 1; k >= 0; --k) linear_backward(k, first, count, chunk_sums);
     });
+  }
+
+  void clear_group(int64_t group) { std::memset(MlpSums<T>::of_group(a, group), 0, MlpSums<T>::bytes(a)); }
+
+  // Those of this worker's last chunk to those of its group.
+  void add_sums(int64_t chunk) {
+    T* group = reinterpret_cast<T*>(MlpSums<T>::of_group(a, chunk % sum_groups(a.chunks)));
+    add_to(group, reinterpret_cast<const T*>(sums), MlpSums<T>::bytes(a) / int64_t(sizeof(T)));
   }
 
   void load_gradients(int64_t first, int count) {
@@ -205,7 +218,7 @@ template <class T> struct MlpBlock {
   }
 
   void write_weight_gradients() {
-    const MlpSums<T> sums = MlpSums<T>::of(a, 0);
+    const MlpSums<T> sums = MlpSums<T>::at(a, MlpSums<T>::of_group(a, 0));
     for (int k = 0; k < a.num_linears; ++k) {
       const int64_t inputs = a.columns[k], outputs = a.columns[k + 1];
       write_transposed(a.storage, sums.weight[k], shared.columns[k + 1], inputs, outputs, a.linears[k].grad_weight,
