@@ -13,6 +13,7 @@ from torch import Tensor
 
 import clof_ext
 
+from . import roofline
 from .memory import peak_bytes
 from .published import Clof_GCL, ClofNet_vel
 from .timing import interleave
@@ -112,6 +113,7 @@ def main() -> None:
     parser.add_argument("--systems", type=int, default=128, help="systems of a batch")
     parser.add_argument("--repeats", type=int, default=9, help="repeats of each measurement")
     parser.add_argument("--threads", type=int, default=torch.get_num_threads(), help="threads of PyTorch")
+    parser.add_argument("--gpu", choices=roofline.GPUS, help="print this GPU's bounds too: arithmetic, nothing is run")
     options = parser.parse_args()
     torch.set_num_threads(options.threads)
     torch.manual_seed(0)
@@ -122,6 +124,8 @@ def main() -> None:
             batch = Batch(options.systems, particles, hidden)
             for make in (layer, network):
                 measure(f"{make.__name__} H={hidden} n={particles}", make(batch), options.repeats)
+            if options.gpu:
+                print(roofline.table(roofline.GPUS[options.gpu], hidden, batch.edges().shape[1]))
 
 
 if __name__ == "__main__":

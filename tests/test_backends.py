@@ -129,12 +129,12 @@ def test_triton_kernels_that_are_too_small_give_way_to_the_reference(monkeypatch
     monkeypatch.setattr(_backends, "_limits", dict(room.limits))
     _backends._warn_of_reference.cache_clear()
     run = torch.ops.clof_ext_triton.frame_message
-    fits = (128, torch.float32), (64, torch.bfloat16)
+    fits = (128, torch.float32), (64, torch.bfloat16), (16, torch.float64)
     assert all(_backends.fitting("frame_message", run, None, *size) is run for size in fits)
-    with pytest.warns(RuntimeWarning, match="frame_message uses the plain .* at most 128 hidden features; got 288"):
+    with pytest.warns(RuntimeWarning, match="frame_message uses .* at most 128 hidden features of float32; got 288"):
         found = _backends.fitting("frame_message", run, None, 288, torch.float32)
     assert found is reference.frame_message
-    with pytest.raises(RuntimeError, match="'triton' cannot run frame_message here: it does not multiply float64"):
+    with pytest.raises(RuntimeError, match="'triton' cannot run frame_message here: .* at most 16 .* of float64"):
         _backends.fitting("frame_message", run, "triton", 64, torch.float64)
 
     def compiled(x):

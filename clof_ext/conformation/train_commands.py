@@ -127,12 +127,14 @@ def _asked_for(options: argparse.Namespace, config: dict) -> list:
         return [store[number] for number in parts_of(len(store), config["held_out"], config["seed"]).test]
     if options.count is None:
         raise OptionError("--count must say how many conformers to make of each SMILES; it was not given.")
-    molecules = []
+    molecules, skipped = [], 0
     for entry in read_list(options.molecules):
         try:
             molecules.append(read_smiles(entry.smiles, entry.name))
         except ChemistryError as error:
-            print(f"skipped: {options.molecules}: {error}")
+            skipped += 1
+            print(f"skipped in {options.molecules}: {error}")
+    print(f"Skipped: {skipped}.")
     return molecules
 
 

@@ -11,11 +11,13 @@ import torch
 # Registers of a multiprocessor, and the most that a thread can have. Left alone, ptxas may choose far fewer, and spill.
 REGISTERS, MAX_REGISTERS = 2**16, 255
 THREADS_PER_WARP = 32
+# AMD's warps are twice as large.
+AMD_THREADS_PER_WARP = 64
 
 
 @dataclass(frozen=True)
 class Tile:
-    """Edges of a tile and warps of the program that holds it."""
+    """Edges of a tile, and warps (of NVIDIA's size) of the program that holds it."""
 
     edges: int
     warps: int
@@ -23,9 +25,11 @@ class Tile:
     @property
     def constants(self) -> dict:
         """What a launch takes. One stage: loads must not cross iterations, since programs read what they wrote."""
+        always = {"EDGES": self.edges, "num_stages": 1}
+        if torch.version.hip:
+            return {**always, "num_warps": self.warps * THREADS_PER_WARP // AMD_THREADS_PER_WARP}
         registers = min(MAX_REGISTERS, REGISTERS // (THREADS_PER_WARP * self.warps))
-        limit = {} if torch.version.hip else {"maxnreg": registers}
-        return {"EDGES": self.edges, "num_warps": self.warps, "num_stages": 1, **limit}
+        return {**always, "num_warps": self.warps, "maxnreg": registers}
 
     @property
     def programs(self) -> int:
@@ -43,13 +47,13 @@ TILES: dict[tuple[str, str], tuple[Tile, Tile]] = {
     ("backward", "tf32x3"): (Tile(16, 4), Tile(16, 8)),
 }
 SMALL_HIDDEN = 64
-# In the interpreter any tile will do.
-INTERPRETED = Tile(32, 4)
+# Of the few hidden features that float64 may have; in the interpreter any tile will do.
+OTHER = Tile(32, 4)
 
 
 def tile_for(direction: str, precision: str, hidden: int) -> Tile:
     """The tile of a pass, ``"forward"`` or ``"backward"``."""
-    small, large = TILES.get((direction, precision), (INTERPRETED, INTERPRETED))
+    small, large = TILES.get((direction, precision), (OTHER, OTHER))
     return small if hidden <= SMALL_HIDDEN else large
 
 

@@ -18,15 +18,14 @@ from .product import precision_of
 # Products take blocks of 16 columns and more. Edge features are multiplied in blocks of at most 64 columns.
 MIN_COLUMNS, MAX_EDGE_COLUMNS = 16, 64
 # A tile of more hidden features does not fit in the registers of a program.
-MAX_HIDDEN = 128
+MAX_HIDDEN, MAX_HIDDEN_FLOAT64 = 128, 16
 
 
 def cannot_run(hidden: int, dtype: torch.dtype) -> str | None:
     """Why the kernels cannot run such a block on a GPU, or None if they can."""
-    if hidden > MAX_HIDDEN:
-        return f"it holds at most {MAX_HIDDEN} hidden features; got {hidden}"
-    if dtype == torch.float64:
-        return "it does not multiply float64"
+    most = MAX_HIDDEN_FLOAT64 if dtype == torch.float64 else MAX_HIDDEN
+    if hidden > most:
+        return f"it holds at most {most} hidden features of {_check.names([dtype])}; got {hidden}"
     return None
 
 

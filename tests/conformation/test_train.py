@@ -173,3 +173,13 @@ def test_train_and_sample_from_the_command_line(store, tmp_path, monkeypatch, ca
     frames = output.with_suffix(".xyz").read_text().splitlines()
     assert int(frames[0]) == made[0].num_atoms
     assert len(frames) == sum(4 * (2 + molecule.num_atoms) for molecule in held_out)
+    list_of_smiles = tmp_path / "list.smi"
+    list_of_smiles.write_text("O water\nnonsense(\nC#N\n")
+    asked = ["conformers", "sample", model, str(list_of_smiles), str(tmp_path / "listed.mols"), "--device", "cpu"]
+    assert main([*asked, "--count", "3", "--energies"]) == 0
+    said = capsys.readouterr().out
+    assert f"skipped in {list_of_smiles}: 'nonsense('" in said and "Skipped: 1." in said
+    listed = Store(tmp_path / "listed.mols")
+    assert (len(listed), listed[0].name, listed.num_conformers.tolist()) == (2, "water", [3, 3])
+    assert main(asked) != 0
+    assert "--count must say" in capsys.readouterr().err

@@ -80,15 +80,12 @@ class AbsentGpu:
 
 def compiled(launch: Launch, target: str) -> Usage:
     """What the kernel of a launch uses, compiled the way the launch would compile it."""
-    # Only NVIDIA's compiler can be told how many registers a thread may take.
-    unknown = ("maxnreg",) if target.startswith("gfx") else ()
-    constants = {name: value for name, value in launch.constants.items() if name not in unknown}
     before = driver._active
     driver.set_active(AbsentGpu(TARGETS[target]))
     # Kernels are kept by device, and all of these are device 0.
     launch.kernel.device_caches.clear()
     try:
-        kernel = launch.kernel.warmup(*launch.arguments, grid=(1,), **constants)
+        kernel = launch.kernel.warmup(*launch.arguments, grid=(1,), **launch.constants)
     finally:
         driver._active = before
         launch.kernel.device_caches.clear()

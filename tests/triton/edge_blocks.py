@@ -1,5 +1,7 @@
 """Launches of frame_message as published ClofNet makes them, and the most that its kernels may use."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 import torch
@@ -19,6 +21,17 @@ PRECISIONS = {
 }
 
 
+@contextmanager
+def torch_for(target: str) -> Iterator[None]:
+    """Makes torch say that it was built for the maker of a GPU."""
+    before = torch.version.hip
+    torch.version.hip = "ahead of time" if target.startswith("gfx") else None
+    try:
+        yield
+    finally:
+        torch.version.hip = before
+
+
 @dataclass(frozen=True)
 class EdgeBlock:
     """frame_message of a published network of some width."""
@@ -26,14 +39,14 @@ class EdgeBlock:
     hidden: int
     precision: str
 
-    def launches(self) -> dict[str, Launch]:
-        """The launches of both passes, by the kernels' names."""
+    def launches(self, target: str) -> dict[str, Launch]:
+        """The launches of both passes on a GPU, by the kernels' names."""
         dtype, switch = PRECISIONS[self.precision]
         case = block(
             Graph(points(7), random_edges(7, 24)),
             **{"hidden": self.hidden, "node_dim": self.hidden, "edge_dim": self.hidden // 2, "clamp": 100.0},
         )
-        with recorded() as launches:
+        with recorded() as launches, torch_for(target):
             _run_both_passes(case, dtype, switch)
         return {launch.kernel.fn.__name__: launch for launch in launches}
 

@@ -32,7 +32,7 @@ def rows() -> Iterator[str]:
     cases = [(name, block, target) for name in KERNELS for target in TARGETS for block in blocks]
     cases = [case for case in cases if is_listed(*case)]
     for name, block, target in tqdm(cases):
-        launch = block.launches()[name]
+        launch = block.launches(target)[name]
         usage = compiled(launch, target)
         tile = f"{launch.constants['EDGES']} edges, {launch.constants['num_warps']} warps"
         unit = "registers" if target.startswith("gfx") else "B"
