@@ -1,8 +1,8 @@
 """What a training step of a network with replaced layers needs in memory, as a share of what the published one needs.
 
 Without an array of edges x hidden, what grows with the edges are their own features and the gradient of those.
-ClofNet's are half as wide as its hidden layers, so with more neighbours its share stops falling near 1/22; EGNN's are two
-numbers, and its share keeps falling.
+ClofNet's are half as wide as its hidden layers, so with more neighbours its share stops falling near 1/22; EGNN's are
+two numbers, and its share keeps falling.
 """
 
 import pytest
