@@ -1,5 +1,6 @@
 """Conformers from SMILES: relaxation, duplicates, weights; what cannot be made is named and skipped."""
 
+import functools
 import math
 
 import pytest
@@ -48,7 +49,9 @@ def test_ethanol_has_two_conformers():
     position, energy = relax(molecule, molecule.positions[0])
     assert energy == pytest.approx(float(molecule.energies[0]), abs=1e-3)
     again = make_conformers(Entry("CCO", "ethanol"), Recipe(embeddings=12))
-    assert torch.equal(again.positions, molecule.positions) and torch.equal(again.energies, molecule.energies)
+    # xTB's threads add in any order.
+    torch.testing.assert_close(again.positions, molecule.positions, rtol=0, atol=1e-3)
+    torch.testing.assert_close(again.energies, molecule.energies, rtol=0, atol=1e-4)
 
 
 def test_duplicates_are_the_same_in_energy_and_shape():
@@ -125,10 +128,11 @@ def test_bad_lines_are_skipped_and_counted_and_the_rest_goes_on(tmp_path, capsys
 
 def test_making_goes_on_where_it_was(tmp_path, monkeypatch):
     entries = [Entry(smiles, smiles) for smiles in ("CO", "C#N", "C(", "O")]
-    whole = tmp_path / "whole"
+    whole, made = tmp_path / "whole", []
+    # xTB's threads add in any order: the same molecules twice are not the same bits.
+    original = functools.cache(make_conformers)
+    monkeypatch.setattr("clof_ext.conformation.make.make_conformers", original)
     make_set(entries, whole, Recipe(embeddings=2))
-    made = []
-    original = make_conformers
 
     def stop_at_the_last(entry, recipe):
         made.append(entry.name)

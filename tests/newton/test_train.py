@@ -178,7 +178,11 @@ def test_a_killed_training_goes_on_to_the_same_losses(data, tmp_path):
     assert 0 < len(history(tmp_path / "killed")) < 12
     train(data, tmp_path / "killed", *options)
     train(data, tmp_path / "whole", *options)
-    assert history(tmp_path / "killed") == history(tmp_path / "whole")
+    # Matrix products of torch round by where their operands lie in memory, which differs between processes.
+    for one, two in zip(history(tmp_path / "killed"), history(tmp_path / "whole"), strict=True):
+        given = {name for name, value in two.items() if value is not None}
+        assert given == {name for name, value in one.items() if value is not None}
+        assert all(one[name] == pytest.approx(two[name], rel=1e-5) for name in given)
 
 
 def test_two_processes_compute_what_one_does(data, tmp_path):
