@@ -7,6 +7,7 @@ import importlib.util
 import warnings
 from collections.abc import Callable, Iterator
 from types import ModuleType
+from typing import NamedTuple
 
 import torch
 
@@ -25,10 +26,19 @@ DISPATCH_KEYS = {"cpu": "CPU", "cuda": "CUDA"}
 _forced: list[str] = []
 # (op, kind of device) -> the function that runs it. A dictionary, so that torch.compile can look it up.
 _table: dict[tuple[str, str], Callable] = {}
-# op -> a function that says why Triton's kernels cannot run it, given its size and dtype, or None if they can.
-_limits: dict[str, Callable] = {}
+# (backend, op) -> a function that says why the backend's kernels cannot run it on a GPU, given a Size, or None.
+_limits: dict[tuple[str, str], Callable] = {}
 # Kinds of device whose edges the compiled extension sorts.
 plan_devices: set[str] = set()
+
+
+class Size(NamedTuple):
+    """What decides whether the kernels of frame_message can run: widths, dtype, whether gradients will be wanted."""
+
+    hidden: int
+    edge_dim: int
+    dtype: torch.dtype
+    gradients: bool
 
 
 @functools.cache
@@ -107,10 +117,30 @@ def fill_table() -> None:
 
 
 def learn_limits() -> None:
-    """Ask the Triton kernels, where there are any, what they can hold."""
-    room = triton_room()
+    """Ask the backends for GPUs, those that there are, what they can hold."""
+    room, module = triton_room(), binary()
     if room is not None:
-        _limits.update(room.limits)
+        _limits.update({("triton", op): limit for op, limit in room.limits.items()})
+    if module is not None and module.build_info()["cuda"] is not None:
+        _limits["cuda", "frame_message"] = _cuda_limit
+
+
+def _cuda_limit(size: Size) -> str | None:
+    dtype = str(size.dtype).removeprefix("torch.")
+    reason = binary().frame_message_limit(dtype, size.hidden, size.edge_dim, size.gradients)
+    got = f"got {size.hidden} hidden and {size.edge_dim} edge features of {dtype}"
+    return None if reason is None else f"{reason}; {got}"
+
+
+@functools.cache
+def too_large(name: str, op: str, size: Size) -> str | None:
+    """Why the kernels of a backend cannot run an op of some size, or None if they can."""
+    limit = _limits.get((name, op))
+    return None if limit is None else limit(size)
+
+
+# All that torch.compiler.assume_constant_result does, which would load torch._dynamo: seconds, for every import.
+too_large._dynamo_marked_constant = True
 
 
 def forced() -> str | None:
@@ -133,22 +163,27 @@ def implementation(op: str, device: torch.device, name: str | None = None) -> Ca
     return _function(name, op)
 
 
-def fitting(op: str, run: Callable, name: str | None, hidden: int, dtype: torch.dtype) -> Callable:
-    """What was chosen; where that is Triton's and its kernels are too small, the reference, and a warning."""
-    limit = _limits.get(op)
-    reason = limit(hidden, dtype) if limit is not None and run is _function("triton", op) else None
+def fitting(op: str, run: Callable, name: str | None, size: Size) -> Callable:
+    """What was chosen, if its kernels can run this size; else the next backend that can, the reference with a warning."""
+    names = [chosen for chosen in PREFERENCE["cuda"] if unavailable(chosen, op) is None]
+    chosen = next(chosen for chosen in names if run is _function(chosen, op))
+    reason = too_large(chosen, op, size)
     if reason is None:
         return run
     if name or forced():
-        raise RuntimeError(f"backend 'triton' cannot run {op} here: {reason}.")
-    if not torch.compiler.is_compiling():
-        _warn_of_reference(op, reason)
-    return _function("reference", op)
+        raise RuntimeError(f"backend {chosen!r} cannot run {op} here: {reason}.")
+    for other in names[names.index(chosen) + 1 :]:
+        if (why := too_large(other, op, size)) is None:
+            if other == "reference" and not torch.compiler.is_compiling():
+                _warn_of_reference(op, reason)
+            return _function(other, op)
+        reason = why
+    raise AssertionError("the reference runs everything")
 
 
 @functools.cache
 def _warn_of_reference(op: str, reason: str) -> None:
-    warnings.warn(f"{op} uses the plain PyTorch reference instead of Triton: {reason}.", RuntimeWarning, stacklevel=4)
+    warnings.warn(f"{op} uses the plain PyTorch reference: {reason}.", RuntimeWarning, stacklevel=4)
 
 
 def check_name(name: str) -> None:

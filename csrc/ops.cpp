@@ -9,6 +9,9 @@
 #include "build_info.h"
 #include "cpu/dispatch.h"
 #include "ops/newton_simulate.h"
+#ifdef CLOF_CUDA
+#include "cuda/frame_message.h"
+#endif
 
 STABLE_TORCH_LIBRARY(clof_ext, library) {
   library.def("prepare_graph(Tensor edge_index, SymInt num_nodes, str name) -> (Tensor edges, Tensor offsets)");
@@ -98,6 +101,22 @@ std::string bfloat16_unit() {
   return "none";
 }
 
+// Why the CUDA kernels cannot run a frame_message of these sizes on the current device, or None.
+std::optional<std::string> frame_message_limit(const std::string& dtype, int64_t hidden, int64_t edge_features,
+                                               bool backward) {
+#ifdef CLOF_CUDA
+  using clof::Storage;
+  const Storage storage = dtype == "float32"    ? Storage::float32
+                          : dtype == "bfloat16" ? Storage::bfloat16
+                          : dtype == "float16"  ? Storage::float16
+                                                : Storage::float64;
+  const char* reason = clof::cuda::frame_message_limit(storage, hidden, edge_features, backward);
+  return reason == nullptr ? std::nullopt : std::optional<std::string>(reason);
+#else
+  return "the extension was built without nvcc";
+#endif
+}
+
 }  // namespace
 
 PYBIND11_MODULE(_C, module) {
@@ -110,6 +129,9 @@ PYBIND11_MODULE(_C, module) {
              "Instruction sets that software runs in part, for tests.");
   module.def("bfloat16_unit", &bfloat16_unit,
              "What multiplies bfloat16 numbers in frame_message: 'none', 'pairs', 'tiles' or 'emulated tiles'.");
+  module.def("frame_message_limit", &frame_message_limit, pybind11::arg("dtype"), pybind11::arg("hidden"),
+             pybind11::arg("edge_features"), pybind11::arg("backward"),
+             "Why the CUDA kernels cannot run a frame_message of these sizes on the current device, or None.");
   module.def("select_instruction_set", &clof::cpu::select, pybind11::arg("name"),
              "Use another instruction set, for tests and measurements; False if it is not available.");
   clof::host::bind_newton_simulate(module);

@@ -126,18 +126,23 @@ def test_triton_kernels_that_are_too_small_give_way_to_the_reference(monkeypatch
     room = _backends.triton_room()
     if room is None:
         pytest.skip("triton is not installed")
-    monkeypatch.setattr(_backends, "_limits", dict(room.limits))
+    monkeypatch.setattr(_backends, "_limits", {("triton", op): limit for op, limit in room.limits.items()})
     _backends._warn_of_reference.cache_clear()
+    _backends.too_large.cache_clear()
     run = torch.ops.clof_ext_triton.frame_message
+
+    def fitting(hidden, dtype, name=None):
+        return _backends.fitting("frame_message", run, name, _backends.Size(hidden, 0, dtype, True))
+
     fits = (128, torch.float32), (64, torch.bfloat16), (16, torch.float64)
-    assert all(_backends.fitting("frame_message", run, None, *size) is run for size in fits)
+    assert all(fitting(*size) is run for size in fits)
     with pytest.warns(RuntimeWarning, match="frame_message uses .* at most 128 hidden features of float32; got 288"):
-        found = _backends.fitting("frame_message", run, None, 288, torch.float32)
+        found = fitting(288, torch.float32)
     assert found is reference.frame_message
     with pytest.raises(RuntimeError, match="'triton' cannot run frame_message here: .* at most 16 .* of float64"):
-        _backends.fitting("frame_message", run, "triton", 64, torch.float64)
+        fitting(64, torch.float64, "triton")
 
     def compiled(x):
-        return x * (_backends.fitting("frame_message", run, None, 288, torch.float32) is run)
+        return x * (fitting(288, torch.float32) is run)
 
     assert not torch.compile(compiled, fullgraph=True, backend="eager")(torch.ones(1))

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from .. import _check
-from .._backends import fitting, implementation
+from .._backends import Size, fitting, implementation
 from .._recompute import double_backward
 from .._register import register_rule, where_given
 from ..graph import EdgePlan, as_plan
@@ -99,9 +99,11 @@ def frame_message(
     h, edge_attr, edge_weight, *mlps = _autocast(pos.device.type, h, edge_attr, edge_weight, *mlps)
     edge_mlp, att_mlp, coord_mlp = mlps
     run = implementation("frame_message", pos.device, backend)
-    if pos.is_cuda and edge_mlp:
-        run = fitting("frame_message", run, backend, edge_mlp[0].shape[0], h.dtype)
     inputs, weights = (h, pos, edge_attr, edge_weight), edge_mlp + att_mlp + coord_mlp
+    recorded = _recorded((*inputs, *weights))
+    if pos.is_cuda and edge_mlp:
+        edge_dim = 0 if edge_attr is None else edge_attr.shape[1]
+        run = fitting("frame_message", run, backend, Size(edge_mlp[0].shape[0], edge_dim, h.dtype, recorded))
     constants = (
         *(plan.edges, plan.offsets, len(edge_mlp) // 2, (len(coord_mlp) + 1) // 2, bool(att_mlp)),
         *(basis, mode, activation, tanh, clamp, message_reduce, vector_reduce, _matmul_precision(pos.device.type)),
@@ -124,7 +126,7 @@ def frame_message(
         if unchecked:
             return run(*inputs, weights, *constants)
         try:
-            if not _recorded((*inputs, *weights)):
+            if not recorded:
                 return run(*inputs, weights, *constants)
             return _Recorded.apply(run, constants, *inputs, *weights)
         except Exception:

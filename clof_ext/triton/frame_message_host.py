@@ -10,6 +10,7 @@ import triton.language as tl
 from torch import Tensor
 
 from .. import _check
+from .._backends import Size
 from ..reference.frame_message import ACTIVATIONS, BASIS_SIZE, layers_of
 from ._host import Graph, checked_like, interpreted
 from .frame_message_tile import Inputs, Spec, Weights
@@ -21,11 +22,11 @@ MIN_COLUMNS, MAX_EDGE_COLUMNS = 16, 64
 MAX_HIDDEN, MAX_HIDDEN_FLOAT64 = 128, 16
 
 
-def cannot_run(hidden: int, dtype: torch.dtype) -> str | None:
+def cannot_run(size: Size) -> str | None:
     """Why the kernels cannot run such a block on a GPU, or None if they can."""
-    most = MAX_HIDDEN_FLOAT64 if dtype == torch.float64 else MAX_HIDDEN
-    if hidden > most:
-        return f"it holds at most {most} hidden features of {_check.names([dtype])}; got {hidden}"
+    most = MAX_HIDDEN_FLOAT64 if size.dtype == torch.float64 else MAX_HIDDEN
+    if size.hidden > most:
+        return f"it holds at most {most} hidden features of {_check.names([size.dtype])}; got {size.hidden}"
     return None
 
 
@@ -91,7 +92,7 @@ class Block:
             )
         block = cls(graph, h.contiguous(), edge_attr, edge_weight, layers_of(weights), switches)
         block._check_layers()
-        reason = None if interpreted() else cannot_run(block.hidden, h.dtype)
+        reason = None if interpreted() else cannot_run(Size(block.hidden, block.edge_dim, h.dtype, False))
         if reason is not None:
             raise ValueError(f"The Triton backend cannot run this frame_message: {reason}.")
         return block

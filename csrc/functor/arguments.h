@@ -81,4 +81,52 @@ struct SegmentArguments {
   void* to;              // reduce: (segments, width); gather: (rows, width)
 };
 
+enum class Activation : int { silu, relu, leaky_relu, softplus, tanh, gelu };
+
+// The tensors of one Linear layer, dense, in the storage type of features; bias may be null.
+struct LinearArguments {
+  const void* weight;  // (outputs, inputs)
+  const void* bias;    // (outputs,)
+  void* grad_weight;
+  void* grad_bias;
+};
+
+// torch.set_float32_matmul_precision: how float32 numbers may be multiplied.
+enum class MatmulPrecision : int { highest, high, medium };
+
+constexpr int kMaxEdgeLinears = 3;
+constexpr int kMaxCoordLinears = 2;
+
+// The fused edge block; see clof_ext/ops/frame_message.py.
+struct FrameMessageProblem {
+  Graph graph;
+  Storage dtype;    // of positions and of everything computed
+  Storage storage;  // of features and weights
+  MatmulPrecision precision;
+  FrameMode mode;
+  Activation activation;
+  bool tanh, message_mean, vector_mean;
+  double clamp;
+  int64_t node_features;  // F
+  int64_t edge_features;  // D
+  int64_t hidden;         // H
+  int num_edge_linears, num_coord_linears;
+  int num_axes;  // 3 with the complete basis, 1 with the radial one
+  LinearArguments edge_mlp[kMaxEdgeLinears];
+  LinearArguments att_mlp;  // weight is null without attention
+  LinearArguments coord_mlp[kMaxCoordLinears];
+  const void* h;             // (N, F)
+  const void* pos;           // (N, 3)
+  const void* edge_attr;     // (E, D) or null
+  const void* edge_weight;   // (E,) or null
+  void* message;             // (N, H), result
+  void* vector;              // (N, 3), result
+  const void* grad_message;  // these and what follows: of the backward pass alone
+  const void* grad_vector;
+  void* grad_h;
+  void* grad_pos;
+  void* grad_edge_attr;    // null without edge_attr
+  void* grad_edge_weight;  // null without edge_weight
+};
+
 }  // namespace clof

@@ -18,16 +18,6 @@ inline int64_t num_chunks(int64_t size) {
   return count;
 }
 
-inline Activation activation_of(const std::string& name) {
-  if (name == "silu") return Activation::silu;
-  if (name == "relu") return Activation::relu;
-  if (name == "leaky_relu") return Activation::leaky_relu;
-  if (name == "softplus") return Activation::softplus;
-  if (name == "tanh") return Activation::tanh;
-  if (name == "gelu") return Activation::gelu;
-  check::not_one_of(name, "'silu', 'relu', 'leaky_relu', 'softplus', 'tanh', 'gelu'", "activation");
-}
-
 // Memory of a call, and the threads that work in it.
 class Workshop {
  public:

@@ -9,6 +9,16 @@ FrameMode frame_mode(const std::string& mode) {
   check::not_one_of(mode, "'soft', 'raw', 'orthonormal'", "mode");
 }
 
+Activation activation_of(const std::string& name) {
+  if (name == "silu") return Activation::silu;
+  if (name == "relu") return Activation::relu;
+  if (name == "leaky_relu") return Activation::leaky_relu;
+  if (name == "softplus") return Activation::softplus;
+  if (name == "tanh") return Activation::tanh;
+  if (name == "gelu") return Activation::gelu;
+  check::not_one_of(name, "'silu', 'relu', 'leaky_relu', 'softplus', 'tanh', 'gelu'", "activation");
+}
+
 Storage storage_of(const Tensor& tensor, const char* name) {
   switch (tensor.scalar_type()) {
     case ScalarType::Float: return Storage::float32;

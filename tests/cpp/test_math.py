@@ -1,4 +1,5 @@
-"""Compiles and runs the tests in C++, which need no PyTorch: formulas, and the software that stands in for AMX."""
+"""Compiles and runs the tests in C++, which need no PyTorch: formulas, and the software that stands in for AMX
+and for a GPU."""
 
 import platform
 import shutil
@@ -33,3 +34,11 @@ def test_software_in_place_of_amx(tmp_path: Path):
     if "no AVX-512" in text:
         pytest.skip("needs AVX-512")
     assert text.count(" ok") >= 4
+
+
+@pytest.mark.parametrize("sanitized", [False, True])
+def test_software_in_place_of_a_gpu(tmp_path: Path, sanitized: bool):
+    flags = ["-Wextra", "-DCLOF_EMULATED_GPU", f"-I{Path(__file__).parent}"]
+    if sanitized:  # by a trap, which needs no library
+        flags += ["-O2", "-fsanitize=alignment", "-fsanitize-undefined-trap-on-error", "-DCLOF_ALIGNMENT_TRAPS"]
+    assert output_of("emulated_gpu_test", tmp_path, *flags).count(" ok") >= 24 + sanitized

@@ -5,9 +5,6 @@
 
 namespace clof {
 
-// torch.set_float32_matmul_precision: how float32 numbers may be multiplied.
-enum class MatmulPrecision : int { highest, high, medium };
-
 // What multiplies bfloat16 numbers, where something does so faster than float32: dot products of pairs, or the tile
 // registers of AMX, which tests also run in software.
 enum class BFloat16Unit : int { none, pairs, tiles, emulated_tiles };
@@ -21,43 +18,12 @@ struct Chunks {
   bool closed;
 };
 
-constexpr int kMaxEdgeLinears = 3;
-constexpr int kMaxCoordLinears = 2;
-
-struct FrameMessageArguments {
-  Graph graph;
+struct FrameMessageArguments : FrameMessageProblem {
   Chunks chunks;
-  Storage dtype;    // of positions and of everything computed
-  Storage storage;  // of features and weights
-  MatmulPrecision precision;
   BFloat16Unit unit;
-  FrameMode mode;
-  Activation activation;
-  bool tanh, message_mean, vector_mean;
-  double clamp;
-  int64_t node_features;  // F
-  int64_t edge_features;  // D
-  int64_t hidden;         // H
-  int num_edge_linears, num_coord_linears;
-  int num_axes;  // 3 with the complete basis, 1 with the radial one
-  LinearArguments edge_mlp[kMaxEdgeLinears];
-  LinearArguments att_mlp;  // weight is null without attention
-  LinearArguments coord_mlp[kMaxCoordLinears];
-  const void* h;            // (N, F)
-  const void* pos;          // (N, 3)
-  const void* edge_attr;    // (E, D) or null
-  const void* edge_weight;  // (E,) or null
-  void* message;            // (N, H), result
-  void* vector;             // (N, 3), result
-  bool backward;            // what follows is used
-  const void* grad_message;
-  const void* grad_vector;
-  void* grad_h;
-  void* grad_pos;
-  void* grad_edge_attr;    // null without edge_attr
-  void* grad_edge_weight;  // null without edge_weight
-  void* shared;            // memory for what all threads read, and for sums of weights' gradients
-  void* workers;           // memory for the tiles of each thread, one behind the other
+  bool backward;  // the gradients are used
+  void* shared;   // memory for what all threads read, and for sums of weights' gradients
+  void* workers;  // memory for the tiles of each thread, one behind the other
 };
 
 // Bytes of the two pieces of memory; the second for each thread.

@@ -1,0 +1,241 @@
+// How a call of frame_message becomes the arguments of its kernels: sizes, memory, the image of weights. No CUDA here,
+// so that tests can run the kernels without a GPU.
+#pragma once
+
+#include "tile/backward.cuh"
+#include "tile/finish.cuh"
+#include "tile/forward.cuh"
+#include "tile/nodes.cuh"
+#include "tile/pack.cuh"
+#include "tile/senders.cuh"
+
+namespace clof::cuda {
+
+// Hidden features are padded to one of these.
+constexpr int kNarrow = 64, kWide = 128;
+
+inline int padded_hidden(const FrameMessageProblem& p) { return p.hidden <= kNarrow ? kNarrow : kWide; }
+inline int number_bytes(const FrameMessageProblem& p) { return p.storage == Storage::float32 ? 4 : 2; }
+
+inline Image image_of(const FrameMessageProblem& p, bool backward) {
+  return make_image(padded_hidden(p), number_bytes(p), int(p.edge_features), p.num_edge_linears - 1,
+                    p.num_coord_linears == 2, backward);
+}
+
+// Warps that walk over edges: as many as the GPU holds at a time, but none without a tile.
+inline int64_t num_blocks_for(int64_t edges, int64_t most, int warps) {
+  const int64_t tiles = (edges + kRows - 1) / kRows, blocks = (tiles + warps - 1) / warps;
+  return blocks < most ? blocks : most;
+}
+
+// Pieces of one allocation, each at a multiple of 256 bytes.
+class Pieces {
+ public:
+  int64_t add(int64_t bytes) {
+    const int64_t place = total_;
+    total_ += (bytes + 255) / 256 * 256;
+    return place;
+  }
+  int64_t total() const { return total_; }
+
+ private:
+  int64_t total_ = 0;
+};
+
+struct ForwardMemory {
+  int64_t image, parts, partial, total;
+
+  ForwardMemory(const FrameMessageProblem& p, int64_t warps) {
+    const int width = padded_hidden(p);
+    Pieces pieces;
+    image = pieces.add(image_of(p, false).bytes);
+    parts = pieces.add(p.graph.num_nodes * 2 * width * number_bytes(p));
+    partial = pieces.add(warps * 2 * (width + 4) * int64_t(sizeof(float)));
+    total = pieces.total();
+  }
+};
+
+// Rows of edges wait for their senders in so many bytes: chunks of edges are worked on one after the other.
+constexpr int64_t kRowBytes = int64_t(1) << 26;
+
+inline int64_t chunk_edges(const FrameMessageProblem& p, int64_t row_bytes = kRowBytes) {
+  const int64_t edges = row_bytes / ((padded_hidden(p) + 4) * int64_t(sizeof(float))) / kBlockEdges * kBlockEdges;
+  const int64_t most = edges > kBlockEdges ? edges : kBlockEdges;
+  return p.graph.num_edges < most ? p.graph.num_edges : most;
+}
+
+struct BackwardMemory {
+  int64_t image, parts, partial, rows, place_of, sums, total;
+
+  BackwardMemory(const FrameMessageProblem& p, int64_t blocks, int64_t chunk) {
+    const int64_t width = padded_hidden(p), number = sizeof(float);
+    const Image layout = image_of(p, true);
+    Pieces pieces;
+    image = pieces.add(layout.bytes);
+    parts = pieces.add(p.graph.num_nodes * 2 * width * number_bytes(p));
+    partial = pieces.add(blocks * kBackwardWarps * 2 * (width + 4) * number);
+    rows = pieces.add(chunk * (width + 4) * number);
+    place_of = pieces.add(p.graph.num_edges * int64_t(sizeof(int32_t)));
+    // Chunks have sums of their own, which are added at the end.
+    sums = pieces.add(num_chunks(p, chunk) * blocks * SumPlaces::of(layout).total * number);
+    total = pieces.total();
+  }
+
+  static int64_t num_chunks(const FrameMessageProblem& p, int64_t chunk) {
+    return chunk ? (p.graph.num_edges + chunk - 1) / chunk : 0;
+  }
+};
+
+inline EdgeBlock edge_block_of(const FrameMessageProblem& p, const Image& image) {
+  EdgeBlock a = {};
+  a.graph = p.graph;
+  a.mode = p.mode;
+  a.activation = p.activation;
+  a.axes = p.num_axes;
+  a.tanh = p.tanh;
+  a.message_mean = p.message_mean;
+  a.vector_mean = p.vector_mean;
+  a.gated = p.att_mlp.weight != nullptr;
+  a.clamp = float(p.clamp);
+  a.hidden = int(p.hidden);
+  a.edge_features = int(p.edge_features);
+  a.layers = p.num_edge_linears - 1;
+  a.coordinate = p.num_coord_linears == 2;
+  a.begin = 0;
+  a.end = p.graph.num_edges;
+  a.pos = static_cast<const float*>(p.pos);
+  a.edge_attr = p.edge_attr;
+  a.edge_weight = p.edge_weight;
+  a.layout = image;
+  a.message = p.message;
+  a.vector = static_cast<float*>(p.vector);
+  return a;
+}
+
+inline int64_t first_leading(const FrameMessageProblem& p) { return 2 * p.node_features + 1 + p.edge_features; }
+
+inline NodeLinear node_linear_of(const FrameMessageProblem& p, void* parts) {
+  return {p.h,           p.graph.num_nodes,     int(p.node_features), p.edge_mlp[0].weight, first_leading(p),
+          p.edge_mlp[0].bias, int(p.hidden), parts};
+}
+
+// Collects what the image is made of.
+class Packer {
+ public:
+  Packer(const FrameMessageProblem& p, const Image& image, char* memory) : p_(p), bytes_(number_bytes(p)) {
+    jobs_.image = memory;
+    const int hidden = int(p.hidden), layers = p.num_edge_linears - 1;
+    for (int k = 0; k < layers; ++k) {
+      square(p.edge_mlp[k + 1], image.layers[k], image.layers_transposed[k]);
+      vector(p.edge_mlp[k + 1].bias, 1, hidden, image.width, image.biases[k]);
+    }
+    const LinearArguments& head = p.coord_mlp[p.num_coord_linears - 1];
+    if (p.num_coord_linears == 2) {
+      square(p.coord_mlp[0], image.coordinate, image.coordinate_transposed);
+      vector(p.coord_mlp[0].bias, 1, hidden, image.width, image.biases[kMaxLayers]);
+    }
+    const int64_t leading = first_leading(p);
+    vector(element(p.edge_mlp[0].weight, 2 * p.node_features), leading, hidden, image.width, image.radial);
+    vector(p.att_mlp.weight, 1, hidden, image.width, image.gate);
+    for (int axis = 0; axis < kMaxAxes; ++axis) {
+      const bool there = axis < p.num_axes;
+      vector(there ? element(head.weight, axis * p.hidden) : nullptr, 1, hidden, image.width,
+             image.head + axis * image.width * int(sizeof(float)));
+    }
+    vector(p.att_mlp.bias, 1, 1, 1, image.scalars);
+    vector(head.bias, 1, p.num_axes, kMaxAxes, image.scalars + int(sizeof(float)) * kHeadBias);
+    if (p.edge_features > 0) {
+      const void* columns = element(p.edge_mlp[0].weight, 2 * p.node_features + 1);
+      matrix(columns, leading, hidden, int(p.edge_features), false, image.edge);
+      if (image.edge_transposed.rows) {
+        matrix(columns, leading, hidden, int(p.edge_features), true, image.edge_transposed);
+      }
+    }
+  }
+
+  const PackJobs& jobs() const { return jobs_; }
+
+ private:
+  const FrameMessageProblem& p_;
+  int bytes_;
+  PackJobs jobs_ = {};
+
+  const void* element(const void* base, int64_t index) const {
+    return static_cast<const char*>(base) + index * bytes_;
+  }
+  void square(const LinearArguments& linear, Matrix place, Matrix transposed) {
+    const int hidden = int(p_.hidden);
+    matrix(linear.weight, hidden, hidden, hidden, false, place);
+    if (transposed.rows) matrix(linear.weight, hidden, hidden, hidden, true, transposed);
+  }
+  void matrix(const void* weight, int64_t leading, int results, int inputs, bool transposed, Matrix place) {
+    jobs_.matrices[jobs_.num_matrices++] = {weight, leading, results, inputs, transposed, place};
+  }
+  void vector(const void* from, int64_t stride, int count, int padded, int offset) {
+    jobs_.vectors[jobs_.num_vectors++] = {from, stride, count, padded, offset};
+  }
+};
+
+// Parts of the gradients of weights.
+class Finisher {
+ public:
+  // `node_gradient` is (2 Width, F): the gradient of the first Linear's columns for nodes' features.
+  Finisher(const FrameMessageProblem& p, const SumPlaces& places, const float* sums, int64_t num_sums,
+           const void* node_gradient)
+      : places_(places), sums_(sums), bytes_(number_bytes(p)) {
+    jobs_.num_sums = int(num_sums);
+    const int hidden = int(p.hidden), width = padded_hidden(p), features = int(p.node_features);
+    const int64_t leading = first_leading(p);
+    char* first = static_cast<char*>(p.edge_mlp[0].grad_weight);
+    if (features > 0) {
+      for (int role = 0; role < 2; ++role) {
+        const auto* from = static_cast<const char*>(node_gradient) + int64_t(role) * width * features * bytes_;
+        jobs_.parts[jobs_.num_parts++] = {first + int64_t(role) * features * bytes_, leading, hidden, features, from,
+                                          features, 1, 0};
+      }
+    }
+    add(first + 2 * int64_t(features) * bytes_, leading, hidden, 1, places.radial, 1, 0);
+    if (p.edge_features > 0) {
+      add(first + (2 * int64_t(features) + 1) * bytes_, leading, hidden, int(p.edge_features), places.edge,
+          places.edge_columns, 1);
+    }
+    bias(p.edge_mlp[0].grad_bias, hidden, places.biases[SumPlaces::kFirstBias]);
+    for (int k = 1; k < p.num_edge_linears; ++k) {
+      add(p.edge_mlp[k].grad_weight, hidden, hidden, hidden, places.layers[k - 1], width, 1);
+      bias(p.edge_mlp[k].grad_bias, hidden, places.biases[k - 1]);
+    }
+    if (p.att_mlp.grad_weight != nullptr) {
+      add(p.att_mlp.grad_weight, hidden, 1, hidden, places.head + kMaxAxes * width, width, 1);
+      bias(p.att_mlp.grad_bias, 1, places.scalars + kGateBias);
+    }
+    if (p.num_coord_linears == 2) {
+      add(p.coord_mlp[0].grad_weight, hidden, hidden, hidden, places.coordinate, width, 1);
+      bias(p.coord_mlp[0].grad_bias, hidden, places.biases[SumPlaces::kCoordinateBias]);
+    }
+    const LinearArguments& head = p.coord_mlp[p.num_coord_linears - 1];
+    add(head.grad_weight, hidden, p.num_axes, hidden, places.head, width, 1);
+    bias(head.grad_bias, p.num_axes, places.scalars + kHeadBias);
+  }
+
+  const FinishJobs& jobs() const { return jobs_; }
+
+ private:
+  const SumPlaces& places_;
+  const float* sums_;
+  int bytes_;
+  FinishJobs jobs_ = {};
+
+  void add(void* to, int64_t leading, int rows, int columns, int place, int64_t row_stride, int64_t column_stride) {
+    jobs_.parts[jobs_.num_parts++] = {to,         leading,       rows,          columns, sums_ + place,
+                                      row_stride, column_stride, places_.total};
+  }
+  void bias(void* to, int count, int place) {
+    if (to != nullptr) add(to, count, 1, count, place, 0, 1);
+  }
+};
+
+inline StackedWeights stacked_weights_of(const FrameMessageProblem& p, void* to) {
+  return {p.edge_mlp[0].weight, first_leading(p), int(p.hidden), padded_hidden(p), int(p.node_features), to};
+}
+
+}  // namespace clof::cuda

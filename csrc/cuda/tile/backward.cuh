@@ -1,0 +1,431 @@
+// The backward pass of the edge block. A block of threads takes tiles of as many edges as it has warps; each warp
+// computes its 16 edges again and then in reverse, and all of them together add the products that make gradients of
+// weights. Of each edge remains a row in memory for its sender, see senders.cuh.
+#pragma once
+
+#include "receivers.cuh"
+#include "tile.cuh"
+#include "weight_sums.cuh"
+
+namespace clof::cuda {
+
+struct EdgeBlockGradients {
+  EdgeBlock block;
+  const void* grad_message;  // (N, H)
+  const float* grad_vector;  // (N, 3)
+  float* grad_parts;         // (N, 2, Width), added to
+  float* grad_pos;           // (N, 3), added to
+  void* grad_edge_attr;      // (E, D) or null
+  void* grad_edge_weight;    // (E,) or null
+  float* rows;               // (end - begin, Width + 4): what senders get of each edge
+  float* sums;               // (blocks, SumPlaces::total)
+  SumPlaces places;
+};
+
+// float32 fills shared memory: there everything but the square matrices is read through the first-level cache.
+template <class Kind> using BackwardPlace = Residence<Kind::kHalf, Kind::kHalf>;
+
+// Slots of a block: two for inputs of activations, one for gradients, one for what they are multiplied with.
+constexpr int kSlots = kMaxLayers + 2;
+constexpr int kGradientSlot = kMaxLayers, kInputSlot = kMaxLayers + 1;
+
+template <int Width> constexpr int kSlotBytes = kBlockEdges * Width * int(sizeof(float));
+
+template <class Kind, int Width> int backward_shared_bytes(const Image& image) {
+  return BackwardPlace<Kind>::bytes(image) + kSlots * kSlotBytes<Width> +
+         EdgeNumbers::kCount * kBlockEdges * int(sizeof(float));
+}
+
+struct BackwardWrite {
+  float* grad_parts;
+  float* grad_pos;
+  int width;
+
+  CLOF_DEVICE void features(int receiver, int first, float x, float y) const {
+    float* at = grad_parts + 2 * int64_t(receiver) * width + first;
+    at[0] += x;
+    at[1] += y;
+  }
+  CLOF_DEVICE void vector(int receiver, Vec3<float> v) const {
+    float* at = grad_pos + 3 * int64_t(receiver);
+    at[0] += v.x;
+    at[1] += v.y;
+    at[2] += v.z;
+  }
+};
+
+// Gradients by an edge's two positions, given those by its vector and by r.
+CLOF_DEVICE Ends<float> position_vjp(const EdgeBlock& a, const Ends<float>& x, Vec3<float> q, Vec3<float> by_vector,
+                                     float by_radial) {
+  const Vec3<float> d = x.i - x.j, along = (2.0f * by_radial) * d;
+  Ends<float> grad;
+  if (a.axes == 3) {
+    grad = edge_frame_vjp(frame_parts(a.mode, x), x, {q.x * by_vector, q.y * by_vector, q.z * by_vector});
+  } else {
+    const Vec3<float> by_d = axis_vjp(axis_scale(a.mode, d, 0.0f), d, q.x * by_vector);
+    grad = {by_d, -by_d};
+  }
+  return {grad.i + along, grad.j - along};
+}
+
+template <class Kind, int Width> class BackwardTile {
+ public:
+  using Place = BackwardPlace<Kind>;
+
+  CLOF_DEVICE BackwardTile(const EdgeBlockGradients& gradients, char* shared)
+      : g(gradients),
+        a(gradients.block),
+        tile{a, {a.layout, shared, a.image}, Lane()},
+        warp(thread_index() / kWarp),
+        slots(shared + Place::bytes(a.layout)),
+        numbers{reinterpret_cast<float*>(slots + kSlots * kSlotBytes<Width>)} {
+#pragma unroll
+    for (MatrixSums& layer : of_layers) layer.clear();
+    of_coordinate.clear();
+    of_edge.clear();
+#pragma unroll
+    for (int k = 0; k < 4; ++k) of_head[k] = of_scalars[k] = 0.0f;
+  }
+
+  // A tile of every warp of the block, perhaps an empty one. All warps of the block call it together.
+  template <class Sums> CLOF_DEVICE void run(const TileEdges& edges, Sums& sums, const BackwardWrite& write) {
+    const float own_radial = edges.radial();
+    const float radial[2] = {TileEdges::of_row(own_radial, 0, lane()), TileEdges::of_row(own_radial, 1, lane())};
+    Rows<Width> last;  // what the last activation of edge_mlp gets
+    forward(edges, radial, last);
+    Rows<Width> gated = last;
+    activate(gated, a.activation);
+    float gate[2] = {1.0f, 1.0f};
+    if (a.gated) {
+      tile.gates(gated, gate);
+      scale_rows(gated, gate);
+    }
+    Vec3<float> q, by_vector;
+    float by_weight;
+    Rows<Width> grad;
+    if (a.coordinate) {
+      Rows<Width> z, slope;
+      tile.linear(gated, a.layout.coordinate, a.layout.biases[kMaxLayers], z);
+      activate(z, slope, a.activation);
+      q = tile.coefficients(z);
+      head_gradient(edges, q, by_vector, by_weight, z, kGradientSlot, grad);
+#pragma unroll
+      for (int n = 0; n < Width / 8; ++n) {
+#pragma unroll
+        for (int k = 0; k < 4; ++k) grad.at[n][k] *= slope.at[n][k];
+      }
+      operand(kGradientSlot).store(grad, warp, lane());
+      operand(kInputSlot).store(gated, warp, lane());
+      block_barrier();
+      add_square(of_coordinate, kInputSlot);
+      back_through(a.layout.coordinate_transposed, grad);
+      block_barrier();
+    } else {
+      q = tile.coefficients(gated);
+      head_gradient(edges, q, by_vector, by_weight, gated, kInputSlot, grad);
+    }
+    message_gradient(edges, gated, by_weight, grad);
+    if (a.gated) gate_gradient(last, gate, grad);
+    activate_each(last, a.activation, [&](int n, int k, Slope y) { grad.at[n][k] *= y.slope; });
+    // edge_mlp in reverse.
+#pragma unroll
+    for (int k = kMaxLayers - 1; k >= 0; --k) {
+      if (k < a.layers) {
+        Rows<Width> z;
+        take_back(z, slot(k), warp, lane());
+        Rows<Width> slope;
+        activate(z, slope, a.activation);
+        operand(kGradientSlot).store(grad, warp, lane());
+        operand(k).store(z, warp, lane());
+        block_barrier();
+        add_square(of_layers[k], k);
+        back_through(a.layout.layers_transposed[k], grad);
+#pragma unroll
+        for (int n = 0; n < Width / 8; ++n) {
+#pragma unroll
+          for (int e = 0; e < 4; ++e) grad.at[n][e] *= slope.at[n][e];
+        }
+        block_barrier();
+      }
+    }
+    first_gradient(edges, own_radial, grad);
+    float by_radial[2];
+    row_products<Kind, Width>(grad, tile.vector(a.layout.radial), by_radial);
+    const Ends<float> by_pos = position_vjp(a, edges.x, q, by_vector, lane().t % 2 ? by_radial[1] : by_radial[0]);
+    write_rows(edges, grad, by_pos.j);
+    sums.add(edges, grad, by_pos.i, write);
+  }
+
+  // Writes the sums of weights' gradients.
+  CLOF_DEVICE void finish() {
+    float* to = g.sums + int64_t(block_index()) * g.places.total;
+#pragma unroll
+    for (int k = 0; k < kMaxLayers; ++k) {
+      write_matrix(of_layers[k], to + g.places.layers[k], Width, warp, lane());
+      write_bias(of_layers[k], to + g.places.biases[k], 0, warp, lane());
+    }
+    write_matrix(of_coordinate, to + g.places.coordinate, Width, warp, lane());
+    write_bias(of_coordinate, to + g.places.biases[SumPlaces::kCoordinateBias], 0, warp, lane());
+    if (g.places.edge_columns) write_matrix(of_edge, to + g.places.edge, g.places.edge_columns, warp, lane());
+    write_bias(of_edge, to + g.places.biases[SumPlaces::kFirstBias], 0, warp, lane());
+    write_bias(of_edge, to + g.places.radial, 1, warp, lane());
+    if (lane().g < SumPlaces::kHeadRows) {
+      float* head = to + g.places.head + lane().g * Width + 8 * warp + 2 * lane().t;
+      head[0] = of_head[0];
+      head[1] = of_head[1];
+    }
+    finish_scalars(to + g.places.scalars);
+  }
+
+ private:
+  const EdgeBlockGradients& g;
+  const EdgeBlock& a;
+  const Tile<Kind, Width, Place> tile;
+  const int warp;
+  char* const slots;
+  const EdgeNumbers numbers;
+  MatrixSums of_layers[kMaxLayers], of_coordinate, of_edge;
+  float of_head[4];
+  float of_scalars[kScalars];  // of the own rows: the biases of the gate and of the head
+
+  CLOF_DEVICE const Lane& lane() const { return tile.lane; }
+  CLOF_DEVICE char* slot(int k) const { return slots + k * kSlotBytes<Width>; }
+  CLOF_DEVICE Operand<Kind, Width> operand(int k) const { return Operand<Kind, Width>(slot(k)); }
+  CLOF_DEVICE int own_edge() const { return kRows * warp + TileEdges::own_row(lane()); }
+
+  CLOF_DEVICE void forward(const TileEdges& edges, const float (&radial)[2], Rows<Width>& z) {
+    tile.first_linear(edges, radial, z);
+#pragma unroll
+    for (int k = 0; k < kMaxLayers; ++k) {
+      if (k < a.layers) {
+        keep(z, slot(k), warp, lane());
+        activate(z, a.activation);
+        Rows<Width> next;
+        tile.linear(z, a.layout.layers[k], a.layout.biases[k], next);
+        z = next;
+      }
+    }
+  }
+
+  // From the vector to the head's input, `z`, which goes to a slot.
+  CLOF_DEVICE void head_gradient(const TileEdges& edges, Vec3<float> q, Vec3<float>& by_vector, float& by_weight,
+                                 const Rows<Width>& z, int input_slot, Rows<Width>& grad) {
+    const bool exists = edges.own_receiver >= 0;
+    Vec3<float> given = {0.0f, 0.0f, 0.0f};
+    if (exists) {
+      given = mean_scale(a, a.vector_mean, edges.own_receiver) * TileEdges::position(g.grad_vector, edges.own_receiver);
+    }
+    const Mat3<float> vectors = basis_vectors(a, edges.x);
+    const Vec3<float> vector = transposed(vectors, q), bounded = clamped(vector, a.clamp);
+    by_weight = dot(given, bounded);
+    const Vec3<float> weighed = tile.edge_weight(edges.own_edge) * given;
+    // Where a component was cut its gradient is 0.
+    by_vector = {bounded.x == vector.x ? weighed.x : 0.0f, bounded.y == vector.y ? weighed.y : 0.0f,
+                 bounded.z == vector.z ? weighed.z : 0.0f};
+    Vec3<float> by_q = vectors * by_vector;
+    if (a.tanh) by_q = {by_q.x * (1.0f - q.x * q.x), by_q.y * (1.0f - q.y * q.y), by_q.z * (1.0f - q.z * q.z)};
+    const float own[kMaxAxes] = {by_q.x, by_q.y, by_q.z};
+    operand(input_slot).store(z, warp, lane());
+    grad.fill(0.0f);
+#pragma unroll
+    for (int axis = 0; axis < kMaxAxes; ++axis) {
+      if (TileEdges::counts(lane())) {
+        numbers.at(axis, own_edge()) = own[axis];
+        of_scalars[kHeadBias + axis] += own[axis];
+      }
+      if (axis >= a.axes) continue;
+      const Columns<Kind, Width> head = tile.head(axis);
+      const float by_row[2] = {TileEdges::of_row(own[axis], 0, lane()), TileEdges::of_row(own[axis], 1, lane())};
+#pragma unroll
+      for (int n = 0; n < Width / 8; ++n) {
+#pragma unroll
+        for (int k = 0; k < 4; ++k) grad.at[n][k] += by_row[k / 2] * head.at[n][k % 2];
+      }
+    }
+    block_barrier();
+    add_head_gradients(of_head, numbers, 0, kMaxAxes, operand(input_slot), warp, lane());
+    block_barrier();
+  }
+
+  CLOF_DEVICE void message_gradient(const TileEdges& edges, const Rows<Width>& gated, float by_weight,
+                                    Rows<Width>& grad) {
+    Rows<Width> given;
+    float by_row[2] = {};
+#pragma unroll
+    for (int h = 0; h < 2; ++h) {
+      load_narrow_row<Kind>(given, h, g.grad_message, int64_t(edges.receiver[h]) * a.hidden, a.hidden, lane());
+      const float scale = edges.exists[h] ? mean_scale(a, a.message_mean, edges.receiver[h]) : 0.0f;
+      const float weighed = edges.exists[h] ? scale * tile.edge_weight(edges.edge[h]) : 0.0f;
+#pragma unroll
+      for (int n = 0; n < Width / 8; ++n) {
+#pragma unroll
+        for (int k = 2 * h; k < 2 * h + 2; ++k) {
+          by_row[h] += scale * given.at[n][k] * gated.at[n][k];
+          grad.at[n][k] += edges.exists[h] ? weighed * given.at[n][k] : 0.0f;
+        }
+      }
+    }
+    if (g.grad_edge_weight == nullptr) return;
+#pragma unroll
+    for (int h = 0; h < 2; ++h) {
+      by_row[h] += shuffle_xor(by_row[h], 1);
+      by_row[h] += shuffle_xor(by_row[h], 2);
+    }
+    if (TileEdges::counts(lane()) && edges.own_receiver >= 0) {
+      store_number<Kind>(g.grad_edge_weight, edges.own_edge, by_weight + (lane().t % 2 ? by_row[1] : by_row[0]));
+    }
+  }
+
+  // Gradient by the message before its gate. The gated message is in the input slot.
+  CLOF_DEVICE void gate_gradient(const Rows<Width>& last, const float (&gate)[2], Rows<Width>& grad) {
+    float along[2] = {};
+    activate_each(last, a.activation, [&](int n, int k, Slope y) { along[k / 2] += grad.at[n][k] * y.value; });
+    float by_gate[2];
+#pragma unroll
+    for (int h = 0; h < 2; ++h) {
+      along[h] += shuffle_xor(along[h], 1);
+      along[h] += shuffle_xor(along[h], 2);
+      by_gate[h] = along[h] * gate[h] * (1.0f - gate[h]);
+    }
+    const Columns<Kind, Width> weight = tile.vector(a.layout.gate);
+#pragma unroll
+    for (int n = 0; n < Width / 8; ++n) {
+#pragma unroll
+      for (int k = 0; k < 4; ++k) grad.at[n][k] = grad.at[n][k] * gate[k / 2] + by_gate[k / 2] * weight.at[n][k % 2];
+    }
+    if (TileEdges::counts(lane())) {
+      const int h = lane().t % 2;
+      of_scalars[kGateBias] += by_gate[h];
+      // Multiplied with the gated message, which lies in its slot, it makes the weight's gradient.
+      numbers.at(EdgeNumbers::kGate, own_edge()) = along[h] * (1.0f - gate[h]);
+    }
+    block_barrier();
+    add_head_gradients(of_head, numbers, EdgeNumbers::kGate, EdgeNumbers::kGate + 1, operand(kInputSlot), warp, lane());
+    block_barrier();
+  }
+
+  CLOF_DEVICE void add_square(MatrixSums& sums, int input_slot) {
+    add_gradients(sums, operand(kGradientSlot), operand(input_slot), first_block(Width, warp), own_blocks(Width), warp,
+                  lane(), [](int) { return 0.0f; });
+  }
+
+  CLOF_DEVICE void back_through(Matrix transposed, Rows<Width>& grad) {
+    Rows<Width> next;
+    next.fill(0.0f);
+    add_product<Kind>(next, grad, tile.weights.square(transposed), lane());
+    grad = next;
+  }
+
+  // From the first Linear's output to edge features, and to the weights that multiply them and r.
+  CLOF_DEVICE void first_gradient(const TileEdges& edges, float own_radial, const Rows<Width>& grad) {
+    operand(kGradientSlot).store(grad, warp, lane());
+    if (TileEdges::counts(lane())) numbers.at(EdgeNumbers::kRadial, own_edge()) = own_radial;
+    const int columns = a.layout.edge_columns;
+    if (columns > 0) {
+      const RowsInMemory features = tile.edge_features(edges);
+      for (int first = Kind::kGroup * lane().t; first < columns; first += 4 * Kind::kGroup) {
+#pragma unroll
+        for (int h = 0; h < 2; ++h) {
+          uint4 x = load_group<Kind>(features, h, first);
+          x = {operand_word<Kind>(x.x), operand_word<Kind>(x.y), operand_word<Kind>(x.z), operand_word<Kind>(x.w)};
+          operand(kInputSlot).store_group(kRows * warp + lane().g + 8 * h, first, x);
+        }
+      }
+      edge_feature_gradient(edges, grad);
+    }
+    block_barrier();
+    add_gradients(of_edge, operand(kGradientSlot), operand(kInputSlot), first_block(columns, warp), own_blocks(columns),
+                  warp, lane(), [&](int edge) { return numbers.at(EdgeNumbers::kRadial, edge); });
+    block_barrier();
+  }
+
+  CLOF_DEVICE void edge_feature_gradient(const TileEdges& edges, const Rows<Width>& grad) {
+    constexpr int kPart = kEdgeGradientColumns;
+    for (int first = 0; first < a.edge_features; first += kPart) {
+      Rows<kPart> part;
+      part.fill(0.0f);
+      add_product<Kind>(part, grad,
+                        tile.weights.template of_edges<Place::kEdges>(a.layout.edge_transposed) + first * Width, lane());
+#pragma unroll
+      for (int h = 0; h < 2; ++h) {
+        if (!edges.exists[h]) continue;
+        const int64_t row = int64_t(edges.edge[h]) * a.edge_features;
+        for_groups<Kind, kPart>(lane(), [&](int n, int column) {
+          float values[Kind::kGroup];
+#pragma unroll
+          for (int k = 0; k < Kind::kGroup; ++k) values[k] = part.at[n + k / 2][2 * h + k % 2];
+          store_group<Kind>(g.grad_edge_attr, row, first + column, a.edge_features, values);
+        });
+      }
+    }
+  }
+
+  CLOF_DEVICE void write_rows(const TileEdges& edges, const Rows<Width>& grad, Vec3<float> by_sender) {
+#pragma unroll
+    for (int h = 0; h < 2; ++h) {
+      if (!edges.exists[h]) continue;
+      float* row = g.rows + (edges.place - a.begin + lane().g + 8 * h) * kPartial<Width>;
+#pragma unroll
+      for (int n = 0; n < Width / 8; n += 2) {
+        const float4 x = {grad.at[n][2 * h], grad.at[n][2 * h + 1], grad.at[n + 1][2 * h], grad.at[n + 1][2 * h + 1]};
+        *reinterpret_cast<float4*>(row + feature<Kind>(n, lane().t, 0)) = x;
+      }
+    }
+    if (TileEdges::counts(lane()) && edges.own_receiver >= 0) {
+      float* row = g.rows + (edges.place - a.begin + TileEdges::own_row(lane())) * kPartial<Width> + Width;
+      *reinterpret_cast<float4*>(row) = {by_sender.x, by_sender.y, by_sender.z, 0.0f};
+    }
+  }
+
+  // The block's sum, in the order of lanes and warps.
+  CLOF_DEVICE void finish_scalars(float* to) {
+    float* shared = numbers.base;
+#pragma unroll
+    for (int k = 0; k < kScalars; ++k) {
+      float sum = of_scalars[k];
+      for (int mask = 1; mask < kWarp; mask *= 2) sum += shuffle_xor(sum, mask);
+      if (lane().number == 0) shared[k * kBackwardWarps + warp] = sum;
+    }
+    block_barrier();
+    if (thread_index() >= kScalars) return;
+    float sum = 0.0f;
+    for (int k = 0; k < kBackwardWarps; ++k) sum += shared[thread_index() * kBackwardWarps + k];
+    to[thread_index()] = sum;
+  }
+};
+
+template <class Kind, int Width> CLOF_DEVICE void backward(const EdgeBlockGradients& g) {
+  const EdgeBlock& a = g.block;
+  char* shared = shared_memory();
+  copy_image(a.image, shared, BackwardPlace<Kind>::bytes(a.layout));
+  block_barrier();
+  const Lane lane;
+  const int64_t warps = int64_t(num_blocks()) * kBackwardWarps, first_warp = int64_t(block_index()) * kBackwardWarps;
+  const int64_t warp = first_warp + thread_index() / kWarp;
+  const Range range = Range::of(a, warp, warps);
+  // Ranges differ by one tile at most; the block goes on for as long as any of its warps.
+  int64_t tiles = 0;
+  for (int k = 0; k < kBackwardWarps; ++k) {
+    const int64_t count = Range::of(a, first_warp + k, warps).num_tiles();
+    tiles = count > tiles ? count : tiles;
+  }
+  ReceiverSums<Kind, Width> sums(a, range, warp, lane);
+  const BackwardWrite write = {g.grad_parts, g.grad_pos, Width};
+  BackwardTile<Kind, Width> tile(g, shared);
+  for (int64_t k = 0; k < tiles; ++k) {
+    const int64_t place = range.begin + k * kRows;
+    // An empty tile looks at some edge, whose gradients are 0.
+    const bool empty = place >= range.end;
+    const TileEdges edges(a, empty ? a.begin : place, empty ? a.begin : range.end, lane);
+    tile.run(edges, sums, write);
+  }
+  sums.close(write);
+  tile.finish();
+}
+
+template <int Width> CLOF_DEVICE void backward_join(const EdgeBlockGradients& g, int64_t warps) {
+  const int64_t warp = (int64_t(block_index()) * num_threads() + thread_index()) / kWarp;
+  if (warp < warps) join<Width>(g.block, warp, warps, Lane(), BackwardWrite{g.grad_parts, g.grad_pos, Width});
+}
+
+}  // namespace clof::cuda

@@ -1,0 +1,87 @@
+// The forward pass of the edge block: every warp walks over its range of edges, 16 at a time, on its own.
+#pragma once
+
+#include "receivers.cuh"
+#include "tile.cuh"
+
+namespace clof::cuda {
+
+constexpr int kForwardWarps = 8;
+
+// Weights are read from shared memory, all but those of edge features where these do not fit.
+template <class Kind, int Width> using ForwardPlace = Residence<true, Width <= 64 || Kind::kHalf>;
+
+template <class Kind> struct ForwardWrite {
+  const EdgeBlock& a;
+
+  CLOF_DEVICE void features(int receiver, int first, float x, float y) const {
+    const float scale = mean_scale(a, a.message_mean, receiver);
+    const int64_t place = int64_t(receiver) * a.hidden + first;
+    if (first < a.hidden) store_number<Kind>(a.message, place, scale * x);
+    if (first + 1 < a.hidden) store_number<Kind>(a.message, place + 1, scale * y);
+  }
+  CLOF_DEVICE void vector(int receiver, Vec3<float> v) const {
+    const float scale = mean_scale(a, a.vector_mean, receiver);
+    float* at = a.vector + 3 * int64_t(receiver);
+    at[0] = scale * v.x;
+    at[1] = scale * v.y;
+    at[2] = scale * v.z;
+  }
+};
+
+template <class Kind, int Width> CLOF_DEVICE void forward(const EdgeBlock& a) {
+  using Place = ForwardPlace<Kind, Width>;
+  char* shared = shared_memory();
+  copy_image(a.image, shared, Place::bytes(a.layout));
+  block_barrier();
+  const Tile<Kind, Width, Place> tile = {a, {a.layout, shared, a.image}, Lane()};
+  const Lane lane;
+  const int64_t warp = int64_t(block_index()) * kForwardWarps + thread_index() / kWarp;
+  const Range range = Range::of(a, warp, int64_t(num_blocks()) * kForwardWarps);
+  ReceiverSums<Kind, Width> sums(a, range, warp, lane);
+  const ForwardWrite<Kind> write = {a};
+  for (int64_t place = range.begin; place < range.end; place += kRows) {
+    const TileEdges edges(a, place, range.end, lane);
+    const float own_radial = edges.radial();
+    const float radial[2] = {TileEdges::of_row(own_radial, 0, lane), TileEdges::of_row(own_radial, 1, lane)};
+    Rows<Width> z, next;
+    tile.first_linear(edges, radial, z);
+    activate(z, a.activation);
+#pragma unroll
+    for (int k = 0; k < kMaxLayers; ++k) {
+      if (k < a.layers) {
+        tile.linear(z, a.layout.layers[k], a.layout.biases[k], next);
+        activate(next, a.activation);
+        z = next;
+      }
+    }
+    if (a.gated) {
+      float gate[2];
+      tile.gates(z, gate);
+      scale_rows(z, gate);
+    }
+    Vec3<float> q;
+    if (a.coordinate) {
+      tile.linear(z, a.layout.coordinate, a.layout.biases[kMaxLayers], next);
+      activate(next, a.activation);
+      q = tile.coefficients(next);
+    } else {
+      q = tile.coefficients(z);
+    }
+    const float own_weight = tile.edge_weight(edges.own_edge);
+    const Vec3<float> vector = own_weight * clamped(transposed(basis_vectors(a, edges.x), q), a.clamp);
+    if (a.edge_weight != nullptr) {
+      const float weight[2] = {TileEdges::of_row(own_weight, 0, lane), TileEdges::of_row(own_weight, 1, lane)};
+      scale_rows(z, weight);
+    }
+    sums.add(edges, z, vector, write);
+  }
+  sums.close(write);
+}
+
+template <class Kind, int Width> CLOF_DEVICE void forward_join(const EdgeBlock& a, int64_t warps) {
+  const int64_t warp = (int64_t(block_index()) * num_threads() + thread_index()) / kWarp;
+  if (warp < warps) join<Width>(a, warp, warps, Lane(), ForwardWrite<Kind>{a});
+}
+
+}  // namespace clof::cuda

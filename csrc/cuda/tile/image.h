@@ -1,0 +1,70 @@
+// The image of a call's weights: all of them once, padded and in the order in which the kernels read them. Blocks copy
+// a part of it to shared memory. Host and device.
+#pragma once
+
+#include <cstdint>
+
+namespace clof::cuda {
+
+constexpr int kMaxAxes = 3;
+// Edge layers beside the first.
+constexpr int kMaxLayers = 2;
+
+// A matrix with a row for each result: `offset` in bytes from the image's beginning, both sizes padded with zeros.
+struct Matrix {
+  int offset, rows, columns;
+};
+
+struct Image {
+  int width;  // padded hidden features
+  int edge_columns;
+  // What every tile reads again and again comes first, then float32 vectors, then what multiplies edge features.
+  Matrix layers[kMaxLayers], coordinate;
+  Matrix layers_transposed[kMaxLayers], coordinate_transposed;
+  int radial, biases[kMaxLayers + 1], gate, head, scalars;  // offsets of vectors; the last bias is the coordinate layer's
+  Matrix edge, edge_transposed;
+  int square_bytes, vector_bytes, bytes;  // how far the square matrices, the vectors and everything go
+};
+
+// Gradients of edge features are computed for so many of them at a time.
+constexpr int kEdgeGradientColumns = 32;
+
+// Positions among the scalars.
+constexpr int kGateBias = 0, kHeadBias = 1, kScalars = 4;
+
+// Columns of a matrix are whole 64 bytes; rows whole blocks of a product.
+inline int padded_to(int size, int unit) { return (size + unit - 1) / unit * unit; }
+
+inline Image make_image(int width, int number_bytes, int edge_features, int layers, bool coordinate, bool transposed) {
+  Image image = {};
+  image.width = width;
+  image.edge_columns = padded_to(edge_features, 64 / number_bytes);
+  const auto matrix = [&](int rows, int columns) {
+    const Matrix place = {image.bytes, rows, columns};
+    image.bytes += rows * columns * number_bytes;
+    return place;
+  };
+  for (int k = 0; k < layers; ++k) image.layers[k] = matrix(width, width);
+  if (coordinate) image.coordinate = matrix(width, width);
+  if (transposed) {
+    for (int k = 0; k < layers; ++k) image.layers_transposed[k] = matrix(width, width);
+    if (coordinate) image.coordinate_transposed = matrix(width, width);
+  }
+  image.square_bytes = image.bytes;
+  const auto vector = [&](int count) {
+    const int place = image.bytes;
+    image.bytes += count * int(sizeof(float));
+    return place;
+  };
+  image.radial = vector(width);
+  for (int& bias : image.biases) bias = vector(width);
+  image.gate = vector(width);
+  image.head = vector(kMaxAxes * width);
+  image.scalars = vector(kScalars);
+  image.vector_bytes = image.bytes;
+  image.edge = matrix(width, image.edge_columns);
+  if (transposed) image.edge_transposed = matrix(padded_to(edge_features, kEdgeGradientColumns), width);
+  return image;
+}
+
+}  // namespace clof::cuda

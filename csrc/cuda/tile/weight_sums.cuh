@@ -1,0 +1,127 @@
+// Gradients of weights: summed in the registers of a block over all edges that it sees, then over blocks in their order.
+//
+// A warp has a sixteenth of results by half of the inputs of each square matrix: rows 16 (warp / 2) ... + 15, and of the
+// columns' blocks of eight those of its half.
+#pragma once
+
+#include "image.h"
+#include "operand.cuh"
+
+namespace clof::cuda {
+
+// Where a block's sums lie in memory, counted in numbers; all in natural order.
+struct SumPlaces {
+  int layers[kMaxLayers], coordinate, edge, head, biases[kMaxLayers + 2], radial, scalars, total;
+  int edge_columns;
+
+  // Rows of `head`: the coefficients, then the gate.
+  static constexpr int kHeadRows = kMaxAxes + 1;
+  // Positions among biases: of the further layers, of the coordinate layer, of the first.
+  static constexpr int kCoordinateBias = kMaxLayers, kFirstBias = kMaxLayers + 1;
+
+  static SumPlaces of(const Image& image) {
+    SumPlaces places = {};
+    const int width = image.width;
+    const auto add = [&](int count) {
+      const int place = places.total;
+      places.total += count;
+      return place;
+    };
+    for (int& layer : places.layers) layer = add(width * width);
+    places.coordinate = add(width * width);
+    places.edge_columns = image.edge_columns;
+    places.edge = add(width * image.edge_columns);
+    places.head = add(kHeadRows * width);
+    for (int& bias : places.biases) bias = add(width);
+    places.radial = add(width);
+    places.scalars = add(kScalars);
+    return places;
+  }
+};
+
+// A number for each edge of the block: gradients of coefficients and of the gate's input, and r.
+struct EdgeNumbers {
+  static constexpr int kGate = kMaxAxes, kRadial = kMaxAxes + 1, kCount = kMaxAxes + 2;
+  float* base;
+
+  CLOF_DEVICE float& at(int which, int edge) const { return base[which * kBlockEdges + edge]; }
+};
+
+// Sums of one square matrix, with those of its bias in the first column of `bias`.
+struct MatrixSums {
+  static constexpr int kOwnBlocks = 4;
+  float square[kOwnBlocks][4], bias[4];
+
+  CLOF_DEVICE void clear() {
+#pragma unroll
+    for (auto& block : square) {
+#pragma unroll
+      for (float& x : block) x = 0.0f;
+    }
+#pragma unroll
+    for (float& x : bias) x = 0.0f;
+  }
+};
+
+// Adds (gradients)^T (inputs) over the edges of the block, for `blocks` blocks of columns from `first` on; `second` gives
+// the numbers of edges whose products with the gradients make the second column of `bias`.
+template <class Kind, int Width, class Second>
+CLOF_DEVICE void add_gradients(MatrixSums& sums, const Operand<Kind, Width>& grad, const Operand<Kind, Width>& inputs,
+                               int first, int blocks, int warp, const Lane& lane, const Second& second) {
+#pragma unroll 2
+  for (int s = 0; s < kBlockEdges / kStepEdges<Kind>; ++s) {
+    uint32_t a[4], b[4], c[2];
+    grad.left(a, s, warp / 2, lane);
+#pragma unroll
+    for (int j = 0; j < MatrixSums::kOwnBlocks; j += 2) {
+      if (j < blocks) {
+        inputs.right(b, s, first + j, lane);
+        Kind::multiply(sums.square[j], a, b[0], b[1]);
+        Kind::multiply(sums.square[j + 1], a, b[2], b[3]);
+      }
+    }
+    edge_vectors<Kind>(c[0], c[1], s, lane,
+                       [&](int edge) { return lane.g == 0 ? 1.0f : lane.g == 1 ? second(edge) : 0.0f; });
+    Kind::multiply(sums.bias, a, c[0], c[1]);
+  }
+}
+
+// Adds (rows [from, to) of the numbers of edges)^T (inputs); a warp has the block of columns of its number.
+template <class Kind, int Width>
+CLOF_DEVICE void add_head_gradients(float (&sums)[4], const EdgeNumbers& numbers, int from, int to,
+                                    const Operand<Kind, Width>& inputs, int warp, const Lane& lane) {
+#pragma unroll 2
+  for (int s = 0; s < kBlockEdges / kStepEdges<Kind>; ++s) {
+    uint32_t a[4] = {}, b[4];
+    const bool there = lane.g >= from && lane.g < to;
+    edge_vectors<Kind>(a[0], a[2], s, lane, [&](int edge) { return there ? numbers.at(lane.g, edge) : 0.0f; });
+    inputs.right(b, s, warp / 2 * 2, lane);
+    Kind::multiply(sums, a, warp % 2 ? b[2] : b[0], warp % 2 ? b[3] : b[1]);
+  }
+}
+
+// Columns' blocks of a warp: from where, how many.
+CLOF_DEVICE int own_blocks(int columns) { return (columns / 8 + 1) / 2; }
+CLOF_DEVICE int first_block(int columns, int warp) { return warp % 2 * own_blocks(columns); }
+
+CLOF_DEVICE void write_matrix(const MatrixSums& sums, float* to, int columns, int warp, const Lane& lane) {
+#pragma unroll
+  for (int j = 0; j < MatrixSums::kOwnBlocks; ++j) {
+    const int block = first_block(columns, warp) + j;
+    if (j >= own_blocks(columns) || 8 * block >= columns) continue;
+#pragma unroll
+    for (int k = 0; k < 4; ++k) {
+      const int row = 16 * (warp / 2) + lane.g + 8 * (k / 2), column = 8 * block + 2 * lane.t + k % 2;
+      to[row * columns + column] = sums.square[j][k];
+    }
+  }
+}
+
+// A column of `bias`: its two numbers lie in the first lane of each row.
+CLOF_DEVICE void write_bias(const MatrixSums& sums, float* to, int column, int warp, const Lane& lane) {
+  if (warp % 2 || lane.t) return;
+  to[16 * (warp / 2) + lane.g] = sums.bias[column];
+  to[16 * (warp / 2) + lane.g + 8] = sums.bias[2 + column];
+}
+
+}  // namespace clof::cuda

@@ -1,0 +1,71 @@
+// Host side of frame_message and its backward pass on CUDA devices.
+#ifdef CLOF_CUDA
+
+#include "../cuda/frame_message.h"
+
+#include "frame_message.h"
+
+namespace clof::host {
+namespace {
+
+struct CudaCall : FrameMessageCall<FrameMessageProblem> {
+  cuda::Stream stream;
+  Tensor memory;
+
+  template <class... Inputs> explicit CudaCall(const Inputs&... inputs) : FrameMessageCall(inputs...), stream(pos) {}
+
+  // Memory for the work of a pass, if the kernels can do it.
+  void allocate(bool backward) {
+    const char* reason = cuda::frame_message_limit(a.storage, a.hidden, a.edge_features, backward);
+    if (reason != nullptr) check::fail("The CUDA backend cannot run this frame_message: ", reason, ".");
+    const int64_t bytes = cuda::frame_message_bytes(a, backward);
+    memory = torch::stable::new_empty(h, {&bytes, 1}, ScalarType::Byte);
+  }
+};
+
+template <class... Inputs> struct FrameMessage {
+  static std::tuple<Tensor, Tensor> forward(Inputs... inputs) {
+    CudaCall call(inputs...);
+    FrameMessageProblem& a = call.a;
+    call.allocate(false);
+    // The kernels write the rows of nodes that have edges.
+    Tensor message = zeros(call.h, {a.graph.num_nodes, a.hidden}), vector = zeros(call.pos, {a.graph.num_nodes, 3});
+    a.message = message.data_ptr();
+    a.vector = vector.data_ptr();
+    cuda::frame_message_forward(a, call.memory.data_ptr(), call.stream);
+    return {message, vector};
+  }
+
+  static std::tuple<Tensor, Tensor, Tensor, Tensor, std::vector<Tensor>> backward(const Tensor& grad_message,
+                                                                                  const Tensor& grad_vector,
+                                                                                  Inputs... inputs) {
+    CudaCall call(inputs...);
+    FrameMessageProblem& a = call.a;
+    call.allocate(true);
+    FrameMessageGradients gradients(call, grad_message, grad_vector);
+    torch::stable::zero_(gradients.grad_pos);
+    const int64_t width = cuda::frame_message_width(a);
+    Tensor stacked = empty(call.h, {2 * width, a.node_features});
+    Tensor grad_parts = zeros(call.pos, {a.graph.num_nodes, 2 * width});
+    cuda::frame_message_backward(a, call.memory.data_ptr(), stacked.data_ptr(),
+                                 static_cast<float*>(grad_parts.data_ptr()), call.stream);
+    // The products at nodes are the library's.
+    grad_parts = cast(grad_parts, call.h.scalar_type());
+    gradients.grad_h = torch::stable::matmul(grad_parts, stacked);
+    const Tensor node_gradient = torch::stable::matmul(torch::stable::transpose(grad_parts, 0, 1), call.h);
+    cuda::frame_message_finish(a, call.memory.data_ptr(), data(node_gradient), call.stream);
+    return gradients.results();
+  }
+};
+
+using CudaFrameMessage = WithFrameMessageInputs<FrameMessage>;
+
+}  // namespace
+}  // namespace clof::host
+
+STABLE_TORCH_LIBRARY_IMPL(clof_ext, CUDA, library) {
+  library.impl("frame_message", TORCH_BOX(&clof::host::CudaFrameMessage::forward));
+  library.impl("frame_message_backward", TORCH_BOX(&clof::host::CudaFrameMessage::backward));
+}
+
+#endif
