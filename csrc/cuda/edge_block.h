@@ -3,11 +3,8 @@
 #pragma once
 
 #include "tile/backward.cuh"
-#include "tile/finish.cuh"
 #include "tile/forward.cuh"
-#include "tile/nodes.cuh"
-#include "tile/pack.cuh"
-#include "tile/senders.cuh"
+#include "tile/prepare.cuh"
 
 namespace clof::cuda {
 
@@ -22,9 +19,9 @@ inline Image image_of(const FrameMessageProblem& p, bool backward) {
                     p.num_coord_linears == 2, backward);
 }
 
-// Warps that walk over edges: as many as the GPU holds at a time, but none without a tile.
-inline int64_t num_blocks_for(int64_t edges, int64_t most, int warps) {
-  const int64_t tiles = (edges + kRows - 1) / kRows, blocks = (tiles + warps - 1) / warps;
+// Blocks of threads that walk over edges: as many as the GPU holds at a time, but none without any.
+inline int64_t num_blocks_for(int64_t edges, int64_t most, int block_edges) {
+  const int64_t blocks = (edges + block_edges - 1) / block_edges;
   return blocks < most ? blocks : most;
 }
 
@@ -58,9 +55,11 @@ struct ForwardMemory {
 // Rows of edges wait for their senders in so many bytes: chunks of edges are worked on one after the other.
 constexpr int64_t kRowBytes = int64_t(1) << 26;
 
-inline int64_t chunk_edges(const FrameMessageProblem& p, int64_t row_bytes = kRowBytes) {
-  const int64_t edges = row_bytes / ((padded_hidden(p) + 4) * int64_t(sizeof(float))) / kBlockEdges * kBlockEdges;
-  const int64_t most = edges > kBlockEdges ? edges : kBlockEdges;
+// As many as fit and give all of `most_blocks` blocks of threads the same number of tiles.
+inline int64_t chunk_edges(const FrameMessageProblem& p, int64_t most_blocks, int64_t row_bytes = kRowBytes) {
+  const int64_t unit = most_blocks * kBlockEdges;
+  const int64_t units = row_bytes / ((padded_hidden(p) + 4) * int64_t(sizeof(float))) / unit;
+  const int64_t most = (units > 1 ? units : 1) * unit;
   return p.graph.num_edges < most ? p.graph.num_edges : most;
 }
 
@@ -76,13 +75,8 @@ struct BackwardMemory {
     partial = pieces.add(blocks * kBackwardWarps * 2 * (width + 4) * number);
     rows = pieces.add(chunk * (width + 4) * number);
     place_of = pieces.add(p.graph.num_edges * int64_t(sizeof(int32_t)));
-    // Chunks have sums of their own, which are added at the end.
-    sums = pieces.add(num_chunks(p, chunk) * blocks * SumPlaces::of(layout).total * number);
+    sums = pieces.add(blocks * SumPlaces::of(layout).total * number);
     total = pieces.total();
-  }
-
-  static int64_t num_chunks(const FrameMessageProblem& p, int64_t chunk) {
-    return chunk ? (p.graph.num_edges + chunk - 1) / chunk : 0;
   }
 };
 
@@ -115,8 +109,16 @@ inline EdgeBlock edge_block_of(const FrameMessageProblem& p, const Image& image)
 inline int64_t first_leading(const FrameMessageProblem& p) { return 2 * p.node_features + 1 + p.edge_features; }
 
 inline NodeLinear node_linear_of(const FrameMessageProblem& p, void* parts) {
-  return {p.h,           p.graph.num_nodes,     int(p.node_features), p.edge_mlp[0].weight, first_leading(p),
-          p.edge_mlp[0].bias, int(p.hidden), parts};
+  NodeLinear a = {};
+  a.h = p.h;
+  a.nodes = p.graph.num_nodes;
+  a.features = int(p.node_features);
+  a.weight = p.edge_mlp[0].weight;
+  a.leading = first_leading(p);
+  a.bias = p.edge_mlp[0].bias;
+  a.hidden = int(p.hidden);
+  a.parts = parts;
+  return a;
 }
 
 // Collects what the image is made of.
@@ -169,7 +171,7 @@ class Packer {
     if (transposed.rows) matrix(linear.weight, hidden, hidden, hidden, true, transposed);
   }
   void matrix(const void* weight, int64_t leading, int results, int inputs, bool transposed, Matrix place) {
-    jobs_.matrices[jobs_.num_matrices++] = {weight, leading, results, inputs, transposed, place};
+    jobs_.matrices[jobs_.num_matrices++] = {weight, leading, results, inputs, padded_hidden(p_), transposed, place};
   }
   void vector(const void* from, int64_t stride, int count, int padded, int offset) {
     jobs_.vectors[jobs_.num_vectors++] = {from, stride, count, padded, offset};
@@ -236,6 +238,37 @@ class Finisher {
 
 inline StackedWeights stacked_weights_of(const FrameMessageProblem& p, void* to) {
   return {p.edge_mlp[0].weight, first_leading(p), int(p.hidden), padded_hidden(p), int(p.node_features), to};
+}
+
+// What `prepare` does for a pass; `image` and `parts` are memory of the pass.
+inline PrepareJobs forward_preparation(const FrameMessageProblem& p, const Image& layout, char* image, void* parts) {
+  PrepareJobs jobs = {};
+  jobs.pack = Packer(p, layout, image).jobs();
+  jobs.nodes = node_linear_of(p, parts);
+  jobs.nodes.cleared[0] = {p.message, p.hidden * number_bytes(p)};
+  jobs.nodes.cleared[1] = {p.vector, 3 * int64_t(sizeof(float))};
+  return jobs;
+}
+
+// Blocks of threads for so many numbers, few enough not to be felt.
+inline int blocks_for_numbers(int64_t numbers) {
+  constexpr int64_t kThreads = kBackwardWarps * kWarp, kMost = 1024;
+  const int64_t blocks = (numbers + kThreads - 1) / kThreads;
+  return int(blocks < kMost ? blocks : kMost);
+}
+
+inline PrepareJobs backward_preparation(const FrameMessageProblem& p, const Image& layout, char* image, void* parts,
+                                        const StackedWeights& stacked, const SenderSums& senders) {
+  PrepareJobs jobs = {};
+  jobs.pack = Packer(p, layout, image).jobs();
+  jobs.nodes = node_linear_of(p, parts);
+  jobs.nodes.cleared[0] = {senders.grad_parts, 2 * layout.width * int64_t(sizeof(float))};
+  jobs.nodes.cleared[1] = {senders.grad_pos, 3 * int64_t(sizeof(float))};
+  jobs.stacked = stacked;
+  jobs.senders = senders;
+  jobs.stack_blocks = blocks_for_numbers(2 * int64_t(stacked.width) * stacked.features);
+  jobs.place_blocks = blocks_for_numbers(p.graph.num_edges);
+  return jobs;
 }
 
 }  // namespace clof::cuda

@@ -28,8 +28,7 @@ template <class... Inputs> struct FrameMessage {
     CudaCall call(inputs...);
     FrameMessageProblem& a = call.a;
     call.allocate(false);
-    // The kernels write the rows of nodes that have edges.
-    Tensor message = zeros(call.h, {a.graph.num_nodes, a.hidden}), vector = zeros(call.pos, {a.graph.num_nodes, 3});
+    Tensor message = empty(call.h, {a.graph.num_nodes, a.hidden}), vector = empty(call.pos, {a.graph.num_nodes, 3});
     a.message = message.data_ptr();
     a.vector = vector.data_ptr();
     cuda::frame_message_forward(a, call.memory.data_ptr(), call.stream);
@@ -43,10 +42,9 @@ template <class... Inputs> struct FrameMessage {
     FrameMessageProblem& a = call.a;
     call.allocate(true);
     FrameMessageGradients gradients(call, grad_message, grad_vector);
-    torch::stable::zero_(gradients.grad_pos);
     const int64_t width = cuda::frame_message_width(a);
     Tensor stacked = empty(call.h, {2 * width, a.node_features});
-    Tensor grad_parts = zeros(call.pos, {a.graph.num_nodes, 2 * width});
+    Tensor grad_parts = empty(call.pos, {a.graph.num_nodes, 2 * width});
     cuda::frame_message_backward(a, call.memory.data_ptr(), stacked.data_ptr(),
                                  static_cast<float*>(grad_parts.data_ptr()), call.stream);
     // The products at nodes are the library's.

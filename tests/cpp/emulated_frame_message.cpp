@@ -18,31 +18,26 @@ struct Memory {
   char* at(int64_t offset) { return reinterpret_cast<char*>(words.data()) + offset; }
 };
 
-template <class Kind> void prepare(const FrameMessageProblem& p, const Image& image, char* weights, char* parts) {
-  const Packer packer(p, image, weights);
-  const PackJobs& jobs = packer.jobs();
-  launch(jobs.num_matrices + 1, kBlockThreads, 0, [&] { pack<Kind>(jobs); });
-  const NodeLinear nodes = node_linear_of(p, parts);
-  const int64_t rows = kNodeWarps * kRows, blocks = 2 * ((nodes.nodes + rows - 1) / rows);
-  const int width = padded_hidden(p);
-  const size_t bytes = size_t(width) * kNodeColumns * number_bytes(p);
-  launch(int(blocks), kNodeWarps * kWarp, bytes, [&] {
-    if (width == kNarrow) node_linear<Kind, kNarrow>(nodes);
-    else node_linear<Kind, kWide>(nodes);
-  });
+template <class Kind, int Width> void run_preparation(const PrepareJobs& jobs) {
+  const size_t bytes = size_t(Width) * kNodeColumns * sizeof(typename Kind::Stored);
+  launch(int(jobs.num_blocks()), kBlockThreads, bytes, [&] { prepare<Kind, Width>(jobs); });
 }
 
 template <class Kind, int Width> void run_forward(const FrameMessageProblem& p, int64_t most_blocks) {
   const Image image = image_of(p, false);
-  const int64_t blocks = num_blocks_for(p.graph.num_edges, most_blocks, kForwardWarps), warps = blocks * kForwardWarps;
+  const int64_t blocks = num_blocks_for(p.graph.num_edges, most_blocks, kForwardWarps * kForwardEdges<Width>);
+  const int64_t warps = blocks * kForwardWarps;
   const ForwardMemory places(p, warps);
   Memory memory(places.total);
-  prepare<Kind>(p, image, memory.at(places.image), memory.at(places.parts));
+  run_preparation<Kind, Width>(forward_preparation(p, image, memory.at(places.image), memory.at(places.parts)));
   EdgeBlock a = edge_block_of(p, image);
   a.image = memory.at(places.image);
   a.parts = memory.at(places.parts);
   a.partial = reinterpret_cast<float*>(memory.at(places.partial));
-  launch(int(blocks), kBlockThreads, size_t(ForwardPlace<Kind, Width>::bytes(image)), [&] { forward<Kind, Width>(a); });
+  launch(int(blocks), kBlockThreads, size_t(ForwardPlace<Kind, Width>::bytes(image)), [&] {
+    if (p.activation == Activation::silu) forward<Kind, Silu, Width>(a);
+    else forward<Kind, AnyOther, Width>(a);
+  });
   launch(int(blocks), kBlockThreads, 0, [&] { forward_join<Kind, Width>(a, warps); });
 }
 
@@ -53,16 +48,13 @@ template <class Kind> void run_forward(const FrameMessageProblem& p, int64_t mos
 
 // `stacked` and `grad_parts` are the operands of the products at nodes, which the host makes between the two calls.
 template <class Kind> void run_backward(const FrameMessageProblem& p, int64_t most_blocks, int64_t row_bytes,
-                                        void* stacked, float* grad_parts, float* sums, int64_t* num_sums) {
+                                        void* stacked, float* grad_parts, float* sums) {
   constexpr int kWidth = kNarrow;
   const Image image = image_of(p, true);
-  const int64_t chunk = chunk_edges(p, row_bytes), blocks = num_blocks_for(chunk, most_blocks, kBackwardWarps);
-  const int64_t warps = blocks * kBackwardWarps;
+  const int64_t chunk = chunk_edges(p, most_blocks, row_bytes);
+  const int64_t blocks = num_blocks_for(chunk, most_blocks, kBlockEdges), warps = blocks * kBackwardWarps;
   const BackwardMemory places(p, blocks, chunk);
   Memory memory(places.total);
-  prepare<Kind>(p, image, memory.at(places.image), memory.at(places.parts));
-  const StackedWeights weights = stacked_weights_of(p, stacked);
-  launch(2, kBlockThreads, 0, [&] { stack_weights<Kind>(weights); });
   EdgeBlockGradients g = {};
   g.block = edge_block_of(p, image);
   g.block.image = memory.at(places.image);
@@ -77,20 +69,22 @@ template <class Kind> void run_backward(const FrameMessageProblem& p, int64_t mo
   g.rows = reinterpret_cast<float*>(memory.at(places.rows));
   g.places = SumPlaces::of(image);
   g.sums = sums;
-  SenderSums senders = {p.graph,  reinterpret_cast<int32_t*>(memory.at(places.place_of)), 0, 0, g.rows, grad_parts,
-                        g.grad_pos};
-  launch(2, kBlockThreads, 0, [&] { find_places(senders); });
+  SenderSums senders = {p.graph,    reinterpret_cast<int32_t*>(memory.at(places.place_of)), 0, 0, g.rows,
+                        grad_parts, g.grad_pos};
+  run_preparation<Kind, kWidth>(backward_preparation(p, image, memory.at(places.image), memory.at(places.parts),
+                                                     stacked_weights_of(p, stacked), senders));
   const size_t shared = size_t(backward_shared_bytes<Kind, kWidth>(image));
-  *num_sums = 0;
   for (int64_t begin = 0; begin < p.graph.num_edges; begin += chunk) {
+    g.first_chunk = begin == 0;
     g.block.begin = senders.begin = begin;
     g.block.end = senders.end = std::min(begin + chunk, p.graph.num_edges);
-    launch(int(blocks), kBlockThreads, shared, [&] { backward<Kind, kWidth>(g); });
+    launch(int(blocks), kBlockThreads, shared, [&] {
+      if (p.activation == Activation::silu) backward<Kind, Silu, kWidth>(g);
+      else backward<Kind, AnyOther, kWidth>(g);
+    });
     launch(int(blocks), kBlockThreads, 0, [&] { backward_join<kWidth>(g, warps); });
-    const int64_t node_blocks = (p.graph.num_nodes + kForwardWarps - 1) / kForwardWarps;
+    const int64_t node_blocks = (p.graph.num_nodes + kBackwardWarps - 1) / kBackwardWarps;
     launch(int(node_blocks), kBlockThreads, 0, [&] { sum_senders<kWidth>(senders); });
-    g.sums += blocks * g.places.total;
-    *num_sums += blocks;
   }
 }
 
@@ -124,14 +118,17 @@ extern "C" int64_t emulated_sums(const clof::FrameMessageProblem* p) {
 }
 
 extern "C" void emulated_backward(const clof::FrameMessageProblem* p, int64_t most_blocks, int64_t row_bytes,
-                                  int descending, void* stacked, float* grad_parts, float* sums, int64_t* num_sums) {
+                                  int descending, void* stacked, float* grad_parts, float* sums) {
   clof::cuda::with_kind(*p, descending, [&](auto kind) {
-    clof::cuda::run_backward<decltype(kind)>(*p, most_blocks, row_bytes, stacked, grad_parts, sums, num_sums);
+    clof::cuda::run_backward<decltype(kind)>(*p, most_blocks, row_bytes, stacked, grad_parts, sums);
   });
 }
 
-extern "C" void emulated_finish(const clof::FrameMessageProblem* p, const float* sums, int64_t num_sums,
-                                const void* node_gradient) {
+// The number of blocks is that of the backward pass.
+extern "C" void emulated_finish(const clof::FrameMessageProblem* p, int64_t most_blocks, int64_t row_bytes,
+                                const float* sums, const void* node_gradient) {
+  const int64_t chunk = clof::cuda::chunk_edges(*p, most_blocks, row_bytes);
+  const int64_t num_sums = clof::cuda::num_blocks_for(chunk, most_blocks, clof::cuda::kBlockEdges);
   clof::cuda::with_kind(*p, false, [&](auto kind) {
     clof::cuda::run_finish<decltype(kind)>(*p, sums, num_sums, node_gradient);
   });

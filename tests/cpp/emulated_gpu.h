@@ -60,6 +60,7 @@ inline float4 make_float4(float x, float y, float z, float w) { return {x, y, z,
 #endif
 
 #define CLOF_DEVICE inline
+#define CLOF_CALLED inline
 
 namespace clof::cuda {
 

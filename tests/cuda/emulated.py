@@ -112,9 +112,6 @@ class Call:
 
     def forward(self, *, blocks: int = 3, descending: bool = False) -> tuple[Tensor, Tensor]:
         """Messages and vectors, by at most so many blocks of threads."""
-        # The kernels write the rows of nodes that have edges.
-        self.message.zero_()
-        self.vector.zero_()
         library().emulated_forward(ctypes.byref(self.problem), c_int64(blocks), c_int(descending))
         return self.message, self.vector
 
@@ -134,24 +131,22 @@ class Call:
         p, (h, pos, edge_attr, edge_weight) = self.problem, self.inputs
         given = grad_message.contiguous(), grad_vector.contiguous()
         p.grad_message, p.grad_vector = (value.data_ptr() for value in given)
-        grad_pos = torch.zeros_like(pos)
+        grad_pos = torch.full_like(pos, 7.0)
         grads = [None if value is None else torch.full_like(value, 7.0) for value in (edge_attr, edge_weight)]
         p.grad_pos = grad_pos.data_ptr()
         p.grad_edge_attr, p.grad_edge_weight = (None if grad is None else grad.data_ptr() for grad in grads)
         width = 64
         stacked = torch.full((2 * width, h.shape[1]), 7.0).to(h.dtype)
-        grad_parts = torch.zeros(h.shape[0], 2 * width)
-        chunks = p.graph.num_edges // 128 + 1
-        sums = torch.full((chunks * blocks, library().emulated_sums(ctypes.byref(p))), float("nan"))
-        count = c_int64(0)
+        grad_parts = torch.full((h.shape[0], 2 * width), 7.0)
+        sums = torch.full((blocks, library().emulated_sums(ctypes.byref(p))), float("nan"))
         library().emulated_backward(
             *(ctypes.byref(p), c_int64(blocks), c_int64(row_bytes), c_int(descending)),
             *(c_void_p(value.data_ptr()) for value in (stacked, grad_parts, sums)),
-            ctypes.byref(count),
         )
         grad_parts = grad_parts.to(h.dtype)
         node_gradient = grad_parts.T.contiguous() @ h
         library().emulated_finish(
-            ctypes.byref(p), c_void_p(sums.data_ptr()), count, c_void_p(node_gradient.data_ptr())
+            *(ctypes.byref(p), c_int64(blocks), c_int64(row_bytes)),
+            *(c_void_p(value.data_ptr()) for value in (sums, node_gradient)),
         )
         return [grad_parts @ stacked, grad_pos, *grads, *self.grad_weights]

@@ -1,4 +1,5 @@
-// Activations of rows in registers, with their slopes. SiLU, which nearly everyone uses, has code of its own.
+// Activations of rows in registers, with their slopes. Kernels are made for SiLU, which nearly everyone uses, and once
+// more for all others, whose formulas are calls: their code would crowd out the rest.
 #pragma once
 
 #include "../../functor/arguments.h"
@@ -15,11 +16,6 @@ struct Slope {
 
 CLOF_DEVICE float sigmoid(float x) { return fast_reciprocal(1.0f + fast_exp2(-kLog2E * x)); }
 
-CLOF_DEVICE Slope silu(float x) {
-  const float s = sigmoid(x), y = x * s;
-  return {y, s + (y - y * s)};
-}
-
 CLOF_DEVICE Slope softplus(float x) {
   const float u = fast_exp2(-kLog2E * fabsf(x));
   return {fmaxf(x, 0.0f) + log1pf(u), sigmoid(x)};
@@ -31,45 +27,48 @@ CLOF_DEVICE Slope gelu(float x) {
   return {x * below, below + kInverseRoot2Pi * x * fast_exp2(-0.5f * kLog2E * x * x)};
 }
 
-CLOF_DEVICE Slope activation_at(Activation kind, float x) {
+CLOF_CALLED Slope activation_at(Activation kind, float x) {
   switch (kind) {
-    case Activation::silu: return silu(x);
     // An undefined x stays undefined.
     case Activation::relu: return {x < 0 ? 0.0f : x, x > 0 ? 1.0f : 0.0f};
     case Activation::leaky_relu: return {x < 0 ? kLeakySlope * x : x, x > 0 ? 1.0f : kLeakySlope};
     case Activation::softplus: return softplus(x);
     case Activation::gelu: return gelu(x);
-    case Activation::tanh: break;
+    default: break;
   }
   const float y = tanhf(x);
   return {y, 1.0f - y * y};
 }
 
+// What kernels are made for.
+struct Silu {
+  CLOF_DEVICE static Slope at(Activation, float x) {
+    const float s = sigmoid(x), y = x * s;
+    return {y, s + (y - y * s)};
+  }
+};
+struct AnyOther {
+  CLOF_DEVICE static Slope at(Activation kind, float x) { return activation_at(kind, x); }
+};
+
 // Calls body(n, k, f(x)) for every number x of the rows.
-template <int Width, class Body>
+template <class Function, int Width, class Body>
 CLOF_DEVICE void activate_each(const Rows<Width>& rows, Activation kind, const Body& body) {
-  if (kind == Activation::silu) {
 #pragma unroll
-    for (int n = 0; n < Width / 8; ++n) {
+  for (int n = 0; n < Width / 8; ++n) {
 #pragma unroll
-      for (int k = 0; k < 4; ++k) body(n, k, silu(rows.at[n][k]));
-    }
-  } else {
-#pragma unroll
-    for (int n = 0; n < Width / 8; ++n) {
-#pragma unroll
-      for (int k = 0; k < 4; ++k) body(n, k, activation_at(kind, rows.at[n][k]));
-    }
+    for (int k = 0; k < 4; ++k) body(n, k, Function::at(kind, rows.at[n][k]));
   }
 }
 
-template <int Width> CLOF_DEVICE void activate(Rows<Width>& rows, Activation kind) {
-  activate_each(rows, kind, [&](int n, int k, Slope y) { rows.at[n][k] = y.value; });
+template <class Function, int Width> CLOF_DEVICE void activate(Rows<Width>& rows, Activation kind) {
+  activate_each<Function>(rows, kind, [&](int n, int k, Slope y) { rows.at[n][k] = y.value; });
 }
 
 // Values take the place of the rows.
-template <int Width> CLOF_DEVICE void activate(Rows<Width>& rows, Rows<Width>& slopes, Activation kind) {
-  activate_each(rows, kind, [&](int n, int k, Slope y) {
+template <class Function, int Width>
+CLOF_DEVICE void activate(Rows<Width>& rows, Rows<Width>& slopes, Activation kind) {
+  activate_each<Function>(rows, kind, [&](int n, int k, Slope y) {
     rows.at[n][k] = y.value;
     slopes.at[n][k] = y.slope;
   });

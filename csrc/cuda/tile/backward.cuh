@@ -19,6 +19,7 @@ struct EdgeBlockGradients {
   void* grad_edge_weight;    // (E,) or null
   float* rows;               // (end - begin, Width + 4): what senders get of each edge
   float* sums;               // (blocks, SumPlaces::total)
+  bool first_chunk;          // of several launches: sums are written, not added to
   SumPlaces places;
 };
 
@@ -68,9 +69,10 @@ CLOF_DEVICE Ends<float> position_vjp(const EdgeBlock& a, const Ends<float>& x, V
   return {grad.i + along, grad.j - along};
 }
 
-template <class Kind, int Width> class BackwardTile {
+template <class Kind, class Function, int Width> class BackwardTile {
  public:
   using Place = BackwardPlace<Kind>;
+  using Edges = TileEdges<1>;
 
   CLOF_DEVICE BackwardTile(const EdgeBlockGradients& gradients, char* shared)
       : g(gradients),
@@ -88,13 +90,12 @@ template <class Kind, int Width> class BackwardTile {
   }
 
   // A tile of every warp of the block, perhaps an empty one. All warps of the block call it together.
-  template <class Sums> CLOF_DEVICE void run(const TileEdges& edges, Sums& sums, const BackwardWrite& write) {
+  template <class Sums> CLOF_DEVICE void run(const Edges& edges, Sums& sums, const BackwardWrite& write) {
     const float own_radial = edges.radial();
-    const float radial[2] = {TileEdges::of_row(own_radial, 0, lane()), TileEdges::of_row(own_radial, 1, lane())};
-    Rows<Width> last;  // what the last activation of edge_mlp gets
-    forward(edges, radial, last);
-    Rows<Width> gated = last;
-    activate(gated, a.activation);
+    Rows<Width> last[1], gated[1];  // what the last activation of edge_mlp gets, and what it makes of it
+    forward(edges, own_radial, last);
+    gated[0] = last[0];
+    activate<Function>(gated[0], a.activation);
     float gate[2] = {1.0f, 1.0f};
     if (a.gated) {
       tile.gates(gated, gate);
@@ -102,57 +103,50 @@ template <class Kind, int Width> class BackwardTile {
     }
     Vec3<float> q, by_vector;
     float by_weight;
-    Rows<Width> grad;
+    Rows<Width> grad[1];
     if (a.coordinate) {
-      Rows<Width> z, slope;
+      Rows<Width> z[1], slope;
       tile.linear(gated, a.layout.coordinate, a.layout.biases[kMaxLayers], z);
-      activate(z, slope, a.activation);
+      activate<Function>(z[0], slope, a.activation);
       q = tile.coefficients(z);
-      head_gradient(edges, q, by_vector, by_weight, z, kGradientSlot, grad);
-#pragma unroll
-      for (int n = 0; n < Width / 8; ++n) {
-#pragma unroll
-        for (int k = 0; k < 4; ++k) grad.at[n][k] *= slope.at[n][k];
-      }
-      operand(kGradientSlot).store(grad, warp, lane());
-      operand(kInputSlot).store(gated, warp, lane());
+      head_gradient(edges, q, by_vector, by_weight, z[0], kGradientSlot, grad[0]);
+      times(grad[0], slope);
+      operand(kGradientSlot).rows(grad[0]);
+      operand(kInputSlot).rows(gated[0]);
       block_barrier();
       add_square(of_coordinate, kInputSlot);
       back_through(a.layout.coordinate_transposed, grad);
       block_barrier();
     } else {
       q = tile.coefficients(gated);
-      head_gradient(edges, q, by_vector, by_weight, gated, kInputSlot, grad);
+      head_gradient(edges, q, by_vector, by_weight, gated[0], kInputSlot, grad[0]);
     }
-    message_gradient(edges, gated, by_weight, grad);
-    if (a.gated) gate_gradient(last, gate, grad);
-    activate_each(last, a.activation, [&](int n, int k, Slope y) { grad.at[n][k] *= y.slope; });
+    message_gradient(edges, gated[0], by_weight, grad[0]);
+    if (a.gated) gate_gradient(last[0], gate, grad[0]);
+    activate_each<Function>(last[0], a.activation, [&](int n, int k, Slope y) { grad[0].at[n][k] *= y.slope; });
     // edge_mlp in reverse.
 #pragma unroll
     for (int k = kMaxLayers - 1; k >= 0; --k) {
       if (k < a.layers) {
-        Rows<Width> z;
+        Rows<Width> z, slope;
         take_back(z, slot(k), warp, lane());
-        Rows<Width> slope;
-        activate(z, slope, a.activation);
-        operand(kGradientSlot).store(grad, warp, lane());
-        operand(k).store(z, warp, lane());
+        activate<Function>(z, slope, a.activation);
+        operand(kGradientSlot).rows(grad[0]);
+        // All lanes have taken back what they kept there.
+        warp_barrier();
+        operand(k).rows(z);
         block_barrier();
         add_square(of_layers[k], k);
         back_through(a.layout.layers_transposed[k], grad);
-#pragma unroll
-        for (int n = 0; n < Width / 8; ++n) {
-#pragma unroll
-          for (int e = 0; e < 4; ++e) grad.at[n][e] *= slope.at[n][e];
-        }
+        times(grad[0], slope);
         block_barrier();
       }
     }
     first_gradient(edges, own_radial, grad);
     float by_radial[2];
     row_products<Kind, Width>(grad, tile.vector(a.layout.radial), by_radial);
-    const Ends<float> by_pos = position_vjp(a, edges.x, q, by_vector, lane().t % 2 ? by_radial[1] : by_radial[0]);
-    write_rows(edges, grad, by_pos.j);
+    const Ends<float> by_pos = position_vjp(a, edges.x, q, by_vector, Edges::own_of(by_radial, lane()));
+    write_rows(edges, grad[0], by_pos.j);
     sums.add(edges, grad, by_pos.i, write);
   }
 
@@ -161,18 +155,20 @@ template <class Kind, int Width> class BackwardTile {
     float* to = g.sums + int64_t(block_index()) * g.places.total;
 #pragma unroll
     for (int k = 0; k < kMaxLayers; ++k) {
-      write_matrix(of_layers[k], to + g.places.layers[k], Width, warp, lane());
-      write_bias(of_layers[k], to + g.places.biases[k], 0, warp, lane());
+      write_matrix(of_layers[k], to + g.places.layers[k], Width, g.first_chunk, warp, lane());
+      write_bias(of_layers[k], to + g.places.biases[k], 0, g.first_chunk, warp, lane());
     }
-    write_matrix(of_coordinate, to + g.places.coordinate, Width, warp, lane());
-    write_bias(of_coordinate, to + g.places.biases[SumPlaces::kCoordinateBias], 0, warp, lane());
-    if (g.places.edge_columns) write_matrix(of_edge, to + g.places.edge, g.places.edge_columns, warp, lane());
-    write_bias(of_edge, to + g.places.biases[SumPlaces::kFirstBias], 0, warp, lane());
-    write_bias(of_edge, to + g.places.radial, 1, warp, lane());
+    write_matrix(of_coordinate, to + g.places.coordinate, Width, g.first_chunk, warp, lane());
+    write_bias(of_coordinate, to + g.places.biases[SumPlaces::kCoordinateBias], 0, g.first_chunk, warp, lane());
+    if (g.places.edge_columns) {
+      write_matrix(of_edge, to + g.places.edge, g.places.edge_columns, g.first_chunk, warp, lane());
+    }
+    write_bias(of_edge, to + g.places.biases[SumPlaces::kFirstBias], 0, g.first_chunk, warp, lane());
+    write_bias(of_edge, to + g.places.radial, 1, g.first_chunk, warp, lane());
     if (lane().g < SumPlaces::kHeadRows) {
       float* head = to + g.places.head + lane().g * Width + 8 * warp + 2 * lane().t;
-      head[0] = of_head[0];
-      head[1] = of_head[1];
+      put(head, of_head[0], g.first_chunk);
+      put(head + 1, of_head[1], g.first_chunk);
     }
     finish_scalars(to + g.places.scalars);
   }
@@ -180,7 +176,7 @@ template <class Kind, int Width> class BackwardTile {
  private:
   const EdgeBlockGradients& g;
   const EdgeBlock& a;
-  const Tile<Kind, Width, Place> tile;
+  const Tile<Kind, Width, 1, Place> tile;
   const int warp;
   char* const slots;
   const EdgeNumbers numbers;
@@ -190,30 +186,38 @@ template <class Kind, int Width> class BackwardTile {
 
   CLOF_DEVICE const Lane& lane() const { return tile.lane; }
   CLOF_DEVICE char* slot(int k) const { return slots + k * kSlotBytes<Width>; }
-  CLOF_DEVICE Operand<Kind, Width> operand(int k) const { return Operand<Kind, Width>(slot(k)); }
-  CLOF_DEVICE int own_edge() const { return kRows * warp + TileEdges::own_row(lane()); }
+  CLOF_DEVICE OperandWriter<Kind, Width> operand(int k) const { return OperandWriter<Kind, Width>(slot(k), warp, lane()); }
+  CLOF_DEVICE int own_edge() const { return kRows * warp + Edges::own_row(lane()); }
 
-  CLOF_DEVICE void forward(const TileEdges& edges, const float (&radial)[2], Rows<Width>& z) {
-    tile.first_linear(edges, radial, z);
+  CLOF_DEVICE void forward(const Edges& edges, float own_radial, Rows<Width> (&z)[1]) {
+    tile.first_linear(edges, own_radial, z);
 #pragma unroll
     for (int k = 0; k < kMaxLayers; ++k) {
       if (k < a.layers) {
-        keep(z, slot(k), warp, lane());
-        activate(z, a.activation);
-        Rows<Width> next;
+        keep(z[0], slot(k), warp, lane());
+        activate<Function>(z[0], a.activation);
+        Rows<Width> next[1];
         tile.linear(z, a.layout.layers[k], a.layout.biases[k], next);
-        z = next;
+        z[0] = next[0];
       }
     }
   }
 
+  CLOF_DEVICE static void times(Rows<Width>& rows, const Rows<Width>& factors) {
+#pragma unroll
+    for (int n = 0; n < Width / 8; ++n) {
+#pragma unroll
+      for (int k = 0; k < 4; ++k) rows.at[n][k] *= factors.at[n][k];
+    }
+  }
+
   // From the vector to the head's input, `z`, which goes to a slot.
-  CLOF_DEVICE void head_gradient(const TileEdges& edges, Vec3<float> q, Vec3<float>& by_vector, float& by_weight,
+  CLOF_DEVICE void head_gradient(const Edges& edges, Vec3<float> q, Vec3<float>& by_vector, float& by_weight,
                                  const Rows<Width>& z, int input_slot, Rows<Width>& grad) {
     const bool exists = edges.own_receiver >= 0;
     Vec3<float> given = {0.0f, 0.0f, 0.0f};
     if (exists) {
-      given = mean_scale(a, a.vector_mean, edges.own_receiver) * TileEdges::position(g.grad_vector, edges.own_receiver);
+      given = mean_scale(a, a.vector_mean, edges.own_receiver) * Edges::position(g.grad_vector, edges.own_receiver);
     }
     const Mat3<float> vectors = basis_vectors(a, edges.x);
     const Vec3<float> vector = transposed(vectors, q), bounded = clamped(vector, a.clamp);
@@ -225,17 +229,17 @@ template <class Kind, int Width> class BackwardTile {
     Vec3<float> by_q = vectors * by_vector;
     if (a.tanh) by_q = {by_q.x * (1.0f - q.x * q.x), by_q.y * (1.0f - q.y * q.y), by_q.z * (1.0f - q.z * q.z)};
     const float own[kMaxAxes] = {by_q.x, by_q.y, by_q.z};
-    operand(input_slot).store(z, warp, lane());
+    operand(input_slot).rows(z);
     grad.fill(0.0f);
 #pragma unroll
     for (int axis = 0; axis < kMaxAxes; ++axis) {
-      if (TileEdges::counts(lane())) {
+      if (Edges::counts(lane())) {
         numbers.at(axis, own_edge()) = own[axis];
         of_scalars[kHeadBias + axis] += own[axis];
       }
       if (axis >= a.axes) continue;
       const Columns<Kind, Width> head = tile.head(axis);
-      const float by_row[2] = {TileEdges::of_row(own[axis], 0, lane()), TileEdges::of_row(own[axis], 1, lane())};
+      const float by_row[2] = {Edges::of_row(own[axis], 0, lane()), Edges::of_row(own[axis], 1, lane())};
 #pragma unroll
       for (int n = 0; n < Width / 8; ++n) {
 #pragma unroll
@@ -243,25 +247,25 @@ template <class Kind, int Width> class BackwardTile {
       }
     }
     block_barrier();
-    add_head_gradients(of_head, numbers, 0, kMaxAxes, operand(input_slot), warp, lane());
+    add_head_gradients<Kind, Width>(of_head, numbers, 0, kMaxAxes, slot(input_slot), warp, lane());
     block_barrier();
   }
 
-  CLOF_DEVICE void message_gradient(const TileEdges& edges, const Rows<Width>& gated, float by_weight,
+  CLOF_DEVICE void message_gradient(const Edges& edges, const Rows<Width>& gated, float by_weight,
                                     Rows<Width>& grad) {
     Rows<Width> given;
     float by_row[2] = {};
 #pragma unroll
     for (int h = 0; h < 2; ++h) {
       load_narrow_row<Kind>(given, h, g.grad_message, int64_t(edges.receiver[h]) * a.hidden, a.hidden, lane());
-      const float scale = edges.exists[h] ? mean_scale(a, a.message_mean, edges.receiver[h]) : 0.0f;
-      const float weighed = edges.exists[h] ? scale * tile.edge_weight(edges.edge[h]) : 0.0f;
+      const float scale = edges.exists(h, lane()) ? mean_scale(a, a.message_mean, edges.receiver[h]) : 0.0f;
+      const float weighed = edges.exists(h, lane()) ? scale * tile.edge_weight(edges.edge[h]) : 0.0f;
 #pragma unroll
       for (int n = 0; n < Width / 8; ++n) {
 #pragma unroll
         for (int k = 2 * h; k < 2 * h + 2; ++k) {
           by_row[h] += scale * given.at[n][k] * gated.at[n][k];
-          grad.at[n][k] += edges.exists[h] ? weighed * given.at[n][k] : 0.0f;
+          grad.at[n][k] += edges.exists(h, lane()) ? weighed * given.at[n][k] : 0.0f;
         }
       }
     }
@@ -271,7 +275,7 @@ template <class Kind, int Width> class BackwardTile {
       by_row[h] += shuffle_xor(by_row[h], 1);
       by_row[h] += shuffle_xor(by_row[h], 2);
     }
-    if (TileEdges::counts(lane()) && edges.own_receiver >= 0) {
+    if (Edges::counts(lane()) && edges.own_receiver >= 0) {
       store_number<Kind>(g.grad_edge_weight, edges.own_edge, by_weight + (lane().t % 2 ? by_row[1] : by_row[0]));
     }
   }
@@ -279,7 +283,7 @@ template <class Kind, int Width> class BackwardTile {
   // Gradient by the message before its gate. The gated message is in the input slot.
   CLOF_DEVICE void gate_gradient(const Rows<Width>& last, const float (&gate)[2], Rows<Width>& grad) {
     float along[2] = {};
-    activate_each(last, a.activation, [&](int n, int k, Slope y) { along[k / 2] += grad.at[n][k] * y.value; });
+    activate_each<Function>(last, a.activation, [&](int n, int k, Slope y) { along[k / 2] += grad.at[n][k] * y.value; });
     float by_gate[2];
 #pragma unroll
     for (int h = 0; h < 2; ++h) {
@@ -293,77 +297,82 @@ template <class Kind, int Width> class BackwardTile {
 #pragma unroll
       for (int k = 0; k < 4; ++k) grad.at[n][k] = grad.at[n][k] * gate[k / 2] + by_gate[k / 2] * weight.at[n][k % 2];
     }
-    if (TileEdges::counts(lane())) {
+    if (Edges::counts(lane())) {
       const int h = lane().t % 2;
       of_scalars[kGateBias] += by_gate[h];
       // Multiplied with the gated message, which lies in its slot, it makes the weight's gradient.
       numbers.at(EdgeNumbers::kGate, own_edge()) = along[h] * (1.0f - gate[h]);
     }
     block_barrier();
-    add_head_gradients(of_head, numbers, EdgeNumbers::kGate, EdgeNumbers::kGate + 1, operand(kInputSlot), warp, lane());
+    add_head_gradients<Kind, Width>(of_head, numbers, EdgeNumbers::kGate, EdgeNumbers::kGate + 1, slot(kInputSlot), warp,
+                                    lane());
     block_barrier();
   }
 
   CLOF_DEVICE void add_square(MatrixSums& sums, int input_slot) {
-    add_gradients(sums, operand(kGradientSlot), operand(input_slot), first_block(Width, warp), own_blocks(Width), warp,
-                  lane(), [](int) { return 0.0f; });
+    add_gradients<Kind, Width>(sums, slot(kGradientSlot), slot(input_slot), first_block(Width, warp), own_blocks(Width),
+                               warp, lane(), [](int) { return 0.0f; });
   }
 
-  CLOF_DEVICE void back_through(Matrix transposed, Rows<Width>& grad) {
-    Rows<Width> next;
-    next.fill(0.0f);
+  CLOF_DEVICE void back_through(Matrix transposed, Rows<Width> (&grad)[1]) {
+    Rows<Width> next[1];
+    next[0].fill(0.0f);
     add_product<Kind>(next, grad, tile.weights.square(transposed), lane());
-    grad = next;
+    grad[0] = next[0];
   }
 
   // From the first Linear's output to edge features, and to the weights that multiply them and r.
-  CLOF_DEVICE void first_gradient(const TileEdges& edges, float own_radial, const Rows<Width>& grad) {
-    operand(kGradientSlot).store(grad, warp, lane());
-    if (TileEdges::counts(lane())) numbers.at(EdgeNumbers::kRadial, own_edge()) = own_radial;
+  CLOF_DEVICE void first_gradient(const Edges& edges, float own_radial, const Rows<Width> (&grad)[1]) {
+    operand(kGradientSlot).rows(grad[0]);
+    if (Edges::counts(lane())) numbers.at(EdgeNumbers::kRadial, own_edge()) = own_radial;
     const int columns = a.layout.edge_columns;
     if (columns > 0) {
-      const RowsInMemory features = tile.edge_features(edges);
-      for (int first = Kind::kGroup * lane().t; first < columns; first += 4 * Kind::kGroup) {
+      const RowsInMemory features = tile.edge_features(edges, 0);
+      const OperandWriter<Kind, Width> to = operand(kInputSlot);
+#pragma unroll
+      for (int p = 0; p < Width / kUnit<Kind>; ++p) {
+        if (p * kUnit<Kind> >= columns) break;
 #pragma unroll
         for (int h = 0; h < 2; ++h) {
-          uint4 x = load_group<Kind>(features, h, first);
-          x = {operand_word<Kind>(x.x), operand_word<Kind>(x.y), operand_word<Kind>(x.z), operand_word<Kind>(x.w)};
-          operand(kInputSlot).store_group(kRows * warp + lane().g + 8 * h, first, x);
+          const uint4 x = load_group<Kind>(features, h, p * kUnit<Kind> + Kind::kGroup * lane().t);
+          to.group(h, p, {operand_word<Kind>(x.x), operand_word<Kind>(x.y), operand_word<Kind>(x.z),
+                          operand_word<Kind>(x.w)});
         }
       }
       edge_feature_gradient(edges, grad);
     }
     block_barrier();
-    add_gradients(of_edge, operand(kGradientSlot), operand(kInputSlot), first_block(columns, warp), own_blocks(columns),
-                  warp, lane(), [&](int edge) { return numbers.at(EdgeNumbers::kRadial, edge); });
+    add_gradients<Kind, Width>(of_edge, slot(kGradientSlot), slot(kInputSlot), first_block(columns, warp),
+                               own_blocks(columns), warp, lane(),
+                               [&](int edge) { return numbers.at(EdgeNumbers::kRadial, edge); });
     block_barrier();
   }
 
-  CLOF_DEVICE void edge_feature_gradient(const TileEdges& edges, const Rows<Width>& grad) {
+  CLOF_DEVICE void edge_feature_gradient(const Edges& edges, const Rows<Width> (&grad)[1]) {
     constexpr int kPart = kEdgeGradientColumns;
     for (int first = 0; first < a.edge_features; first += kPart) {
-      Rows<kPart> part;
-      part.fill(0.0f);
+      Rows<kPart> part[1];
+      part[0].fill(0.0f);
       add_product<Kind>(part, grad,
                         tile.weights.template of_edges<Place::kEdges>(a.layout.edge_transposed) + first * Width, lane());
 #pragma unroll
       for (int h = 0; h < 2; ++h) {
-        if (!edges.exists[h]) continue;
+        if (!edges.exists(h, lane())) continue;
         const int64_t row = int64_t(edges.edge[h]) * a.edge_features;
         for_groups<Kind, kPart>(lane(), [&](int n, int column) {
           float values[Kind::kGroup];
 #pragma unroll
-          for (int k = 0; k < Kind::kGroup; ++k) values[k] = part.at[n + k / 2][2 * h + k % 2];
+          for (int k = 0; k < Kind::kGroup; ++k) values[k] = part[0].at[n + k / 2][2 * h + k % 2];
           store_group<Kind>(g.grad_edge_attr, row, first + column, a.edge_features, values);
         });
       }
     }
   }
 
-  CLOF_DEVICE void write_rows(const TileEdges& edges, const Rows<Width>& grad, Vec3<float> by_sender) {
+  CLOF_DEVICE void write_rows(const Edges& edges, const Rows<Width>& grad, Vec3<float> by_sender) {
 #pragma unroll
     for (int h = 0; h < 2; ++h) {
-      if (!edges.exists[h]) continue;
+      if (!edges.exists(h, lane())) continue;
       float* row = g.rows + (edges.place - a.begin + lane().g + 8 * h) * kPartial<Width>;
 #pragma unroll
       for (int n = 0; n < Width / 8; n += 2) {
@@ -371,8 +380,8 @@ template <class Kind, int Width> class BackwardTile {
         *reinterpret_cast<float4*>(row + feature<Kind>(n, lane().t, 0)) = x;
       }
     }
-    if (TileEdges::counts(lane()) && edges.own_receiver >= 0) {
-      float* row = g.rows + (edges.place - a.begin + TileEdges::own_row(lane())) * kPartial<Width> + Width;
+    if (Edges::counts(lane()) && edges.own_receiver >= 0) {
+      float* row = g.rows + (edges.place - a.begin + Edges::own_row(lane())) * kPartial<Width> + Width;
       *reinterpret_cast<float4*>(row) = {by_sender.x, by_sender.y, by_sender.z, 0.0f};
     }
   }
@@ -390,11 +399,11 @@ template <class Kind, int Width> class BackwardTile {
     if (thread_index() >= kScalars) return;
     float sum = 0.0f;
     for (int k = 0; k < kBackwardWarps; ++k) sum += shared[thread_index() * kBackwardWarps + k];
-    to[thread_index()] = sum;
+    put(to + thread_index(), sum, g.first_chunk);
   }
 };
 
-template <class Kind, int Width> CLOF_DEVICE void backward(const EdgeBlockGradients& g) {
+template <class Kind, class Function, int Width> CLOF_DEVICE void backward(const EdgeBlockGradients& g) {
   const EdgeBlock& a = g.block;
   char* shared = shared_memory();
   copy_image(a.image, shared, BackwardPlace<Kind>::bytes(a.layout));
@@ -402,21 +411,22 @@ template <class Kind, int Width> CLOF_DEVICE void backward(const EdgeBlockGradie
   const Lane lane;
   const int64_t warps = int64_t(num_blocks()) * kBackwardWarps, first_warp = int64_t(block_index()) * kBackwardWarps;
   const int64_t warp = first_warp + thread_index() / kWarp;
-  const Range range = Range::of(a, warp, warps);
-  // Ranges differ by one tile at most; the block goes on for as long as any of its warps.
-  int64_t tiles = 0;
+  const Range range = Range::of<kRows>(a, warp, warps);
+  // The block goes on for as long as any of its warps.
+  int64_t longest = 0;
   for (int k = 0; k < kBackwardWarps; ++k) {
-    const int64_t count = Range::of(a, first_warp + k, warps).num_tiles();
-    tiles = count > tiles ? count : tiles;
+    const Range other = Range::of<kRows>(a, first_warp + k, warps);
+    longest = other.end - other.begin > longest ? other.end - other.begin : longest;
   }
   ReceiverSums<Kind, Width> sums(a, range, warp, lane);
   const BackwardWrite write = {g.grad_parts, g.grad_pos, Width};
-  BackwardTile<Kind, Width> tile(g, shared);
-  for (int64_t k = 0; k < tiles; ++k) {
-    const int64_t place = range.begin + k * kRows;
+  BackwardTile<Kind, Function, Width> tile(g, shared);
+#pragma unroll 1
+  for (int64_t done = 0; done < longest; done += kRows) {
+    const int64_t place = range.begin + done;
     // An empty tile looks at some edge, whose gradients are 0.
     const bool empty = place >= range.end;
-    const TileEdges edges(a, empty ? a.begin : place, empty ? a.begin : range.end, lane);
+    const TileEdges<1> edges(a, empty ? a.begin : place, empty ? a.begin : range.end, lane);
     tile.run(edges, sums, write);
   }
   sums.close(write);
@@ -425,7 +435,7 @@ template <class Kind, int Width> CLOF_DEVICE void backward(const EdgeBlockGradie
 
 template <int Width> CLOF_DEVICE void backward_join(const EdgeBlockGradients& g, int64_t warps) {
   const int64_t warp = (int64_t(block_index()) * num_threads() + thread_index()) / kWarp;
-  if (warp < warps) join<Width>(g.block, warp, warps, Lane(), BackwardWrite{g.grad_parts, g.grad_pos, Width});
+  if (warp < warps) join<Width, kRows>(g.block, warp, warps, Lane(), BackwardWrite{g.grad_parts, g.grad_pos, Width});
 }
 
 }  // namespace clof::cuda

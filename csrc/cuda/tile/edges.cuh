@@ -1,4 +1,4 @@
-// The edges of a tile: 16 neighbours in the order by receiver, and their geometry.
+// Edges side by side in the order by receiver, and their geometry.
 #pragma once
 
 #include "../../functor/arguments.h"
@@ -30,51 +30,60 @@ struct EdgeBlock {
   float* partial;  // sums of receivers that two warps share, see receivers.cuh
 };
 
-// The part of the edges [begin, end) that one of `warps` warps works on: whole tiles, as equal as can be.
+// The part of the edges [begin, end) that one of `warps` warps works on: whole tiles of `Size` edges, as equal as can be.
 struct Range {
   int64_t begin, end;
 
-  CLOF_DEVICE static Range of(const EdgeBlock& a, int64_t warp, int64_t warps) {
-    const int64_t tiles = (a.end - a.begin + kRows - 1) / kRows;
-    const int64_t last = a.begin + tiles * (warp + 1) / warps * kRows;
-    return {a.begin + tiles * warp / warps * kRows, last < a.end ? last : a.end};
+  template <int Size> CLOF_DEVICE static Range of(const EdgeBlock& a, int64_t warp, int64_t warps) {
+    const int64_t tiles = (a.end - a.begin + Size - 1) / Size;
+    const int64_t last = a.begin + tiles * (warp + 1) / warps * Size;
+    return {a.begin + tiles * warp / warps * Size, last < a.end ? last : a.end};
   }
-  CLOF_DEVICE int64_t num_tiles() const { return (end - begin + kRows - 1) / kRows; }
 };
 
-// Lane 4 g + t knows everything of one row, its own: g + 8 (t % 2); and what leads to memory of rows g and g + 8.
-struct TileEdges {
+// The edges of a warp's 16 or 32 rows. Row g + 8 h is in tile h / 2, as its row g + 8 (h % 2). Lane 4 g + t knows
+// everything of one row, its own: h = t, and with 16 rows h = t % 2; and what leads to memory of rows g + 8 h, all h.
+template <int Tiles> struct TileEdges {
+  static constexpr int kHalves = 2 * Tiles, kSize = Tiles * kRows;
+
   int64_t place;
   int count;         // rows that are edges; the others repeat the last edge, or the first where there is none
   int own_receiver;  // -1 where the own row is no edge
   int own_edge;
   Ends<float> x;
-  int receiver[2], sender[2], edge[2];
-  bool exists[2];
+  int receiver[kHalves], sender[kHalves], edge[kHalves];
 
   CLOF_DEVICE TileEdges(const EdgeBlock& a, int64_t first, int64_t end, const Lane& lane) : place(first) {
-    count = int(end - place < kRows ? end - place : kRows);
+    count = int(end - place < kSize ? end - place : kSize);
     const int own = own_row(lane), row = own < count ? own : count > 0 ? count - 1 : 0;
     own_edge = a.graph.by_receiver[place + row];
     const int to = a.graph.receiver[own_edge], from = a.graph.sender[own_edge];
     x = {position(a.pos, to), position(a.pos, from)};
     own_receiver = own < count ? to : -1;
 #pragma unroll
-    for (int h = 0; h < 2; ++h) {
+    for (int h = 0; h < kHalves; ++h) {
       receiver[h] = of_row(to, h, lane);
       sender[h] = of_row(from, h, lane);
       edge[h] = of_row(own_edge, h, lane);
-      exists[h] = lane.g + 8 * h < count;
     }
   }
 
-  CLOF_DEVICE static int own_row(const Lane& lane) { return lane.g + 8 * (lane.t % 2); }
-  // What the owner of row g + 8 h knows. Lanes with t >= 2 own rows a second time.
+  CLOF_DEVICE static int own_half(const Lane& lane) { return lane.t % kHalves; }
+  CLOF_DEVICE static int own_row(const Lane& lane) { return lane.g + 8 * own_half(lane); }
+  // What the owner of row g + 8 h knows.
   template <class T> CLOF_DEVICE static T of_row(T own, int h, const Lane& lane) {
     return shuffle(own, 4 * lane.g + h);
   }
+  // Of numbers for each h that of the own row.
+  CLOF_DEVICE static float own_of(const float (&values)[kHalves], const Lane& lane) {
+    float own = values[0];
+#pragma unroll
+    for (int h = 1; h < kHalves; ++h) own = own_half(lane) == h ? values[h] : own;
+    return own;
+  }
   // Whether this lane is the one that counts for its own row.
-  CLOF_DEVICE static bool counts(const Lane& lane) { return lane.t < 2; }
+  CLOF_DEVICE static bool counts(const Lane& lane) { return lane.t < kHalves; }
+  CLOF_DEVICE bool exists(int h, const Lane& lane) const { return lane.g + 8 * h < count; }
 
   CLOF_DEVICE static Vec3<float> position(const float* pos, int node) {
     const float* at = pos + 3 * int64_t(node);

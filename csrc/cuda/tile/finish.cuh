@@ -19,7 +19,7 @@ struct GradientPart {
 struct FinishJobs {
   static constexpr int kMaxParts = 18;
   // Blocks of threads for each part.
-  static constexpr int kBlocks = 32;
+  static constexpr int kBlocks = 16;
 
   GradientPart parts[kMaxParts];
   int num_parts;
@@ -36,7 +36,7 @@ template <class Kind> CLOF_DEVICE void finish_gradients(const FinishJobs& jobs) 
     if (part.block_stride == 0) {
       sum = load_number<Kind>(part.from, at);
     } else {
-#pragma unroll 8
+#pragma unroll 16
       for (int block = 0; block < jobs.num_sums; ++block) {
         sum += static_cast<const float*>(part.from)[at + block * part.block_stride];
       }
@@ -54,9 +54,8 @@ struct StackedWeights {
   void* to;
 };
 
-template <class Kind> CLOF_DEVICE void stack_weights(const StackedWeights& a) {
-  const int64_t step = int64_t(num_blocks()) * num_threads(), count = 2 * int64_t(a.width) * a.features;
-  for (int64_t k = int64_t(block_index()) * num_threads() + thread_index(); k < count; k += step) {
+template <class Kind> CLOF_DEVICE void stack_weights(const StackedWeights& a, int64_t first, int64_t step) {
+  for (int64_t k = first; k < 2 * int64_t(a.width) * a.features; k += step) {
     const int64_t row = k / a.features, column = k % a.features, role = row / a.width, result = row % a.width;
     float x = 0.0f;
     if (result < a.hidden) x = load_number<Kind>(a.weight, result * a.leading + role * a.features + column);

@@ -1,4 +1,4 @@
-// The forward pass of the edge block: every warp walks over its range of edges, 16 at a time, on its own.
+// The forward pass of the edge block: every warp walks over its range of edges, 16 or 32 at a time, on its own.
 #pragma once
 
 #include "receivers.cuh"
@@ -7,6 +7,9 @@
 namespace clof::cuda {
 
 constexpr int kForwardWarps = 8;
+// Two tiles at a time share what is read of weights, where registers hold them.
+template <int Width> constexpr int kForwardTiles = Width <= 64 ? 2 : 1;
+template <int Width> constexpr int kForwardEdges = kForwardTiles<Width>* kRows;
 
 // Weights are read from shared memory, all but those of edge features where these do not fit.
 template <class Kind, int Width> using ForwardPlace = Residence<true, Width <= 64 || Kind::kHalf>;
@@ -29,41 +32,49 @@ template <class Kind> struct ForwardWrite {
   }
 };
 
-template <class Kind, int Width> CLOF_DEVICE void forward(const EdgeBlock& a) {
+template <class Kind, class Function, int Width> CLOF_DEVICE void forward(const EdgeBlock& a) {
   using Place = ForwardPlace<Kind, Width>;
+  constexpr int kTiles = kForwardTiles<Width>;
+  using Edges = TileEdges<kTiles>;
   char* shared = shared_memory();
   copy_image(a.image, shared, Place::bytes(a.layout));
   block_barrier();
-  const Tile<Kind, Width, Place> tile = {a, {a.layout, shared, a.image}, Lane()};
+  const Tile<Kind, Width, kTiles, Place> tile = {a, {a.layout, shared, a.image}, Lane()};
   const Lane lane;
   const int64_t warp = int64_t(block_index()) * kForwardWarps + thread_index() / kWarp;
-  const Range range = Range::of(a, warp, int64_t(num_blocks()) * kForwardWarps);
+  const Range range = Range::of<Edges::kSize>(a, warp, int64_t(num_blocks()) * kForwardWarps);
   ReceiverSums<Kind, Width> sums(a, range, warp, lane);
   const ForwardWrite<Kind> write = {a};
-  for (int64_t place = range.begin; place < range.end; place += kRows) {
-    const TileEdges edges(a, place, range.end, lane);
-    const float own_radial = edges.radial();
-    const float radial[2] = {TileEdges::of_row(own_radial, 0, lane), TileEdges::of_row(own_radial, 1, lane)};
-    Rows<Width> z, next;
-    tile.first_linear(edges, radial, z);
-    activate(z, a.activation);
+  const auto activate_all = [&](Rows<Width>(&rows)[kTiles]) {
 #pragma unroll
-    for (int k = 0; k < kMaxLayers; ++k) {
-      if (k < a.layers) {
-        tile.linear(z, a.layout.layers[k], a.layout.biases[k], next);
-        activate(next, a.activation);
-        z = next;
+    for (Rows<Width>& some : rows) activate<Function>(some, a.activation);
+  };
+#pragma unroll 1
+  for (int64_t place = range.begin; place < range.end; place += Edges::kSize) {
+    const Edges edges(a, place, range.end, lane);
+    Rows<Width> z[kTiles], next[kTiles];
+    tile.first_linear(edges, edges.radial(), z);
+    activate_all(z);
+    if (a.layers > 0) {
+      tile.linear(z, a.layout.layers[0], a.layout.biases[0], next);
+      activate_all(next);
+      if (a.layers > 1) {
+        tile.linear(next, a.layout.layers[1], a.layout.biases[1], z);
+        activate_all(z);
+      } else {
+#pragma unroll
+        for (int k = 0; k < kTiles; ++k) z[k] = next[k];
       }
     }
     if (a.gated) {
-      float gate[2];
+      float gate[2 * kTiles];
       tile.gates(z, gate);
       scale_rows(z, gate);
     }
     Vec3<float> q;
     if (a.coordinate) {
       tile.linear(z, a.layout.coordinate, a.layout.biases[kMaxLayers], next);
-      activate(next, a.activation);
+      activate_all(next);
       q = tile.coefficients(next);
     } else {
       q = tile.coefficients(z);
@@ -71,7 +82,9 @@ template <class Kind, int Width> CLOF_DEVICE void forward(const EdgeBlock& a) {
     const float own_weight = tile.edge_weight(edges.own_edge);
     const Vec3<float> vector = own_weight * clamped(transposed(basis_vectors(a, edges.x), q), a.clamp);
     if (a.edge_weight != nullptr) {
-      const float weight[2] = {TileEdges::of_row(own_weight, 0, lane), TileEdges::of_row(own_weight, 1, lane)};
+      float weight[2 * kTiles];
+#pragma unroll
+      for (int h = 0; h < 2 * kTiles; ++h) weight[h] = Edges::of_row(own_weight, h, lane);
       scale_rows(z, weight);
     }
     sums.add(edges, z, vector, write);
@@ -81,7 +94,7 @@ template <class Kind, int Width> CLOF_DEVICE void forward(const EdgeBlock& a) {
 
 template <class Kind, int Width> CLOF_DEVICE void forward_join(const EdgeBlock& a, int64_t warps) {
   const int64_t warp = (int64_t(block_index()) * num_threads() + thread_index()) / kWarp;
-  if (warp < warps) join<Width>(a, warp, warps, Lane(), ForwardWrite<Kind>{a});
+  if (warp < warps) join<Width, kForwardEdges<Width>>(a, warp, warps, Lane(), ForwardWrite<Kind>{a});
 }
 
 }  // namespace clof::cuda

@@ -17,12 +17,13 @@ struct Matrix {
 
 struct Image {
   int width;  // padded hidden features
-  int edge_columns;
+  int edge_columns;  // padded edge features
   // What every tile reads again and again comes first, then float32 vectors, then what multiplies edge features.
   Matrix layers[kMaxLayers], coordinate;
   Matrix layers_transposed[kMaxLayers], coordinate_transposed;
   int radial, biases[kMaxLayers + 1], gate, head, scalars;  // offsets of vectors; the last bias is the coordinate layer's
-  Matrix edge, edge_transposed;
+  Matrix edge;  // parts of `width` columns, one behind the other
+  Matrix edge_transposed;
   int square_bytes, vector_bytes, bytes;  // how far the square matrices, the vectors and everything go
 };
 
@@ -32,13 +33,12 @@ constexpr int kEdgeGradientColumns = 32;
 // Positions among the scalars.
 constexpr int kGateBias = 0, kHeadBias = 1, kScalars = 4;
 
-// Columns of a matrix are whole 64 bytes; rows whole blocks of a product.
 inline int padded_to(int size, int unit) { return (size + unit - 1) / unit * unit; }
 
 inline Image make_image(int width, int number_bytes, int edge_features, int layers, bool coordinate, bool transposed) {
   Image image = {};
   image.width = width;
-  image.edge_columns = padded_to(edge_features, 64 / number_bytes);
+  image.edge_columns = padded_to(edge_features, 16);
   const auto matrix = [&](int rows, int columns) {
     const Matrix place = {image.bytes, rows, columns};
     image.bytes += rows * columns * number_bytes;
@@ -62,7 +62,7 @@ inline Image make_image(int width, int number_bytes, int edge_features, int laye
   image.head = vector(kMaxAxes * width);
   image.scalars = vector(kScalars);
   image.vector_bytes = image.bytes;
-  image.edge = matrix(width, image.edge_columns);
+  image.edge = matrix(padded_to(edge_features, width) / width * width, width);
   if (transposed) image.edge_transposed = matrix(padded_to(edge_features, kEdgeGradientColumns), width);
   return image;
 }

@@ -77,6 +77,9 @@ struct Float16Kind {
   }
 };
 
+// 64 bytes: what the four lanes of a row read at a time.
+template <class Kind> constexpr int kUnit = 4 * Kind::kGroup;
+
 // One number of an array in memory.
 template <class Kind> CLOF_DEVICE float load_number(const void* base, int64_t index) {
   const auto value = static_cast<const typename Kind::Stored*>(base)[index];

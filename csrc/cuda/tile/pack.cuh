@@ -6,11 +6,12 @@
 
 namespace clof::cuda {
 
-// A block of a weight (results, inputs) whose rows are `leading` numbers apart.
+// A block of a weight (results, inputs) whose rows are `leading` numbers apart. Inputs beyond the columns of the place
+// follow in a further matrix of `results_padded` rows.
 struct PackedMatrix {
   const void* weight;
   int64_t leading;
-  int results, inputs;
+  int results, inputs, results_padded;
   bool transposed;
   Matrix place;
 };
@@ -31,16 +32,21 @@ struct PackJobs {
   int num_matrices, num_vectors;
 };
 
-template <class Kind> CLOF_DEVICE void pack_matrix(const PackedMatrix& job, char* image) {
+template <class Kind> CLOF_DEVICE void pack_matrix(const PackedMatrix& job, int first, int step, char* image) {
   auto* to = reinterpret_cast<typename Kind::Stored*>(image + job.place.offset);
   const int columns = job.place.columns;
-  for (int k = thread_index(); k < job.place.rows * columns; k += num_threads()) {
+#pragma unroll 4
+  for (int k = first; k < job.place.rows * columns; k += step) {
     const int row = k / columns, column = k % columns;
-    const int result = job.transposed ? column : row, input = job.transposed ? row : column;
+    int result = row % job.results_padded, input = row / job.results_padded * columns + column;
+    if (job.transposed) {
+      result = column;
+      input = row;
+    }
     float x = 0.0f;
     if (result < job.results && input < job.inputs) x = load_number<Kind>(job.weight, result * job.leading + input);
     if constexpr (!Kind::kHalf) x = Kind::prepared(x);
-    store_number<Kind>(to, row * columns + weight_column<Kind>(row, column, columns), x);
+    store_number<Kind>(to, row * columns + weight_column<Kind>(row, column), x);
   }
 }
 
@@ -51,10 +57,14 @@ template <class Kind> CLOF_DEVICE void pack_vector(const PackedVector& job, char
   }
 }
 
-// A block for each matrix, and one for all vectors.
-template <class Kind> CLOF_DEVICE void pack(const PackJobs& jobs) {
-  if (block_index() < jobs.num_matrices) {
-    pack_matrix<Kind>(jobs.matrices[block_index()], jobs.image);
+// Blocks of threads for each matrix, and one for all vectors.
+constexpr int kPackBlocks = 4;
+
+template <class Kind> CLOF_DEVICE void pack(const PackJobs& jobs, int block) {
+  const int job = block / kPackBlocks;
+  if (job < jobs.num_matrices) {
+    const int first = block % kPackBlocks * num_threads() + thread_index();
+    pack_matrix<Kind>(jobs.matrices[job], first, kPackBlocks * num_threads(), jobs.image);
   } else {
     for (int k = 0; k < jobs.num_vectors; ++k) pack_vector<Kind>(jobs.vectors[k], jobs.image);
   }

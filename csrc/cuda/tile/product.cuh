@@ -1,21 +1,46 @@
 // Products of 16 rows with a matrix of weights, of which a row holds the weights of one result.
 //
-// Weights lie in an image (image.h): rows of Kind::Stored padded to whole 64 bytes. A lane reads 16 bytes of the row of
-// one result: operands of two steps along the inputs. Where rows are a multiple of 128 bytes, every second one has the
-// halves of each 128 bytes exchanged, so that the eight lanes that read at one time find all banks of shared memory.
+// Weights lie in an image (image.h): rows of Kind::Stored, a multiple of 128 bytes long. A lane reads 16 bytes of the row
+// of one result: operands of two steps along the inputs. Every second row has the halves of each 128 bytes exchanged, so
+// that the eight lanes that read at one time find all banks of shared memory.
 #pragma once
 
 #include "rows.cuh"
 
 namespace clof::cuda {
 
-template <class Kind> CLOF_DEVICE int weight_column(int row, int column, int columns) {
-  constexpr int kHalf = 64 / sizeof(typename Kind::Stored);
-  return columns % (2 * kHalf) == 0 ? column ^ ((row & 1) * kHalf) : column;
-}
+template <class Kind> CLOF_DEVICE int weight_column(int row, int column) { return column ^ ((row & 1) * kUnit<Kind>); }
 
-// The row of results that lane 4 g + t reads for block n.
-template <class Kind> CLOF_DEVICE int result_of(int n, const Lane& lane) { return feature<Kind>(n, lane.g / 2, lane.g % 2); }
+// What a lane reads of a matrix with rows of Columns numbers: addresses are constants beyond two pointers.
+template <class Kind, int Columns> class WeightReader {
+ public:
+  using Stored = typename Kind::Stored;
+
+  CLOF_DEVICE WeightReader(const Stored* weights, const Lane& lane) {
+    const int exchanged = (lane.g & 1) * kUnit<Kind>;
+    const Stored* first = weights + feature<Kind>(0, lane.g / 2, lane.g % 2) * Columns + Kind::kGroup * lane.t;
+    even_ = first + exchanged;
+    odd_ = first - exchanged;
+  }
+
+  // For the results of block n: operands of steps 2 p and 2 p + 1.
+  CLOF_DEVICE uint4 operator()(int n, int p) const {
+    const Stored* from = p % 2 ? odd_ : even_;
+    return *reinterpret_cast<const uint4*>(from + feature<Kind>(n, 0, 0) * Columns + p * kUnit<Kind>);
+  }
+
+  // The same from column `first` on, a multiple of 128 bytes.
+  CLOF_DEVICE WeightReader at_pair(int first) const {
+    WeightReader moved = *this;
+    moved.even_ += first;
+    moved.odd_ += first;
+    return moved;
+  }
+
+ private:
+  const Stored* even_;
+  const Stored* odd_;
+};
 
 // Operand registers of steps 2 p and 2 p + 1 along the inputs, from rows in registers.
 template <class Kind, int Width>
@@ -39,29 +64,32 @@ CLOF_DEVICE void operands(const Rows<Width>& rows, int p, uint32_t (&a)[2][4]) {
   }
 }
 
-// sums += (operands of inputs 4 G p ... 4 G (p + 1)) times their weights.
-template <class Kind, int Results>
-CLOF_DEVICE void multiply_group(Rows<Results>& sums, const uint32_t (&a)[2][4], const typename Kind::Stored* weights,
-                                int columns, int p, const Lane& lane) {
+// sums += (operands of inputs 4 G p ... 4 G (p + 1)) times their weights, for several tiles of rows.
+template <class Kind, int Tiles, int Results, class Reader>
+CLOF_DEVICE void multiply_group(Rows<Results> (&sums)[Tiles], const uint32_t (&a)[Tiles][2][4], const Reader& weights,
+                                int p) {
 #pragma unroll
   for (int n = 0; n < Results / 8; ++n) {
-    const int row = result_of<Kind>(n, lane);
-    const int column = weight_column<Kind>(row, Kind::kGroup * (4 * p + lane.t), columns);
-    const uint4 b = *reinterpret_cast<const uint4*>(weights + row * columns + column);
-    Kind::multiply(sums.at[n], a[0], b.x, b.y);
-    Kind::multiply(sums.at[n], a[1], b.z, b.w);
+    const uint4 b = weights(n, p);
+#pragma unroll
+    for (int k = 0; k < Tiles; ++k) {
+      Kind::multiply(sums[k].at[n], a[k][0], b.x, b.y);
+      Kind::multiply(sums[k].at[n], a[k][1], b.z, b.w);
+    }
   }
 }
 
 // sums += rows W^T.
-template <class Kind, int Results, int Inputs>
-CLOF_DEVICE void add_product(Rows<Results>& sums, const Rows<Inputs>& rows, const typename Kind::Stored* weights,
-                             const Lane& lane) {
+template <class Kind, int Tiles, int Results, int Inputs>
+CLOF_DEVICE void add_product(Rows<Results> (&sums)[Tiles], const Rows<Inputs> (&rows)[Tiles],
+                             const typename Kind::Stored* weights, const Lane& lane) {
+  const WeightReader<Kind, Inputs> reader(weights, lane);
 #pragma unroll
-  for (int p = 0; p < Inputs / (4 * Kind::kGroup); ++p) {
-    uint32_t a[2][4];
-    operands<Kind>(rows, p, a);
-    multiply_group<Kind>(sums, a, weights, Inputs, p, lane);
+  for (int p = 0; p < Inputs / kUnit<Kind>; ++p) {
+    uint32_t a[Tiles][2][4];
+#pragma unroll
+    for (int k = 0; k < Tiles; ++k) operands<Kind>(rows[k], p, a[k]);
+    multiply_group<Kind>(sums, a, reader, p);
   }
 }
 
@@ -106,21 +134,33 @@ template <class Kind> CLOF_DEVICE uint32_t operand_word(uint32_t word) {
   else return Kind::operand(float_of(word));
 }
 
-// sums += (rows in memory) W^T, for the inputs [first, first + columns) of the rows; `columns` is that of the image.
-template <class Kind, int Results>
-CLOF_DEVICE void add_product(Rows<Results>& sums, const RowsInMemory& rows, int first,
-                             const typename Kind::Stored* weights, int columns, const Lane& lane) {
-  for (int p = 0; p < columns / (4 * Kind::kGroup); ++p) {
-    uint32_t a[2][4];
+// sums += (rows in memory) W^T, for Columns inputs from `first` on, or as many as there are.
+template <class Kind, int Columns, int Tiles, int Results>
+CLOF_DEVICE void add_product(Rows<Results> (&sums)[Tiles], const RowsInMemory (&rows)[Tiles], int first,
+                             const typename Kind::Stored* weights, const Lane& lane) {
+  const WeightReader<Kind, Columns> reader(weights, lane);
+  // Two units at a time, so that what is odd is known when this is compiled.
+#pragma unroll 1
+  for (int pair = 0; pair < Columns; pair += 2 * kUnit<Kind>) {
+    if (first + pair >= rows[0].width) break;
 #pragma unroll
-    for (int h = 0; h < 2; ++h) {
-      const uint4 x = load_group<Kind>(rows, h, first + Kind::kGroup * (4 * p + lane.t));
-      a[0][h] = operand_word<Kind>(x.x);
-      a[0][2 + h] = operand_word<Kind>(x.y);
-      a[1][h] = operand_word<Kind>(x.z);
-      a[1][2 + h] = operand_word<Kind>(x.w);
+    for (int odd = 0; odd < 2; ++odd) {
+      const int column = first + pair + odd * kUnit<Kind>;
+      if (column >= rows[0].width) break;
+      uint32_t a[Tiles][2][4];
+#pragma unroll
+      for (int k = 0; k < Tiles; ++k) {
+#pragma unroll
+        for (int h = 0; h < 2; ++h) {
+          const uint4 x = load_group<Kind>(rows[k], h, column + Kind::kGroup * lane.t);
+          a[k][0][h] = operand_word<Kind>(x.x);
+          a[k][0][2 + h] = operand_word<Kind>(x.y);
+          a[k][1][h] = operand_word<Kind>(x.z);
+          a[k][1][2 + h] = operand_word<Kind>(x.w);
+        }
+      }
+      multiply_group<Kind>(sums, a, reader.at_pair(pair), odd);
     }
-    multiply_group<Kind>(sums, a, weights, columns, p, lane);
   }
 }
 

@@ -35,9 +35,10 @@ template <class Kind, int Width> class ReceiverSums {
     clear();
   }
 
-  // Rows weigh `weight`; `own_vector` is that of the own row, already weighed.
-  template <class Write> CLOF_DEVICE void add(const TileEdges& edges, const Rows<Width>& rows, Vec3<float> own_vector,
-                                              const Write& write) {
+  // `own_vector` is that of the own row.
+  template <int Tiles, class Write>
+  CLOF_DEVICE void add(const TileEdges<Tiles>& edges, const Rows<Width> (&rows)[Tiles], Vec3<float> own_vector,
+                       const Write& write) {
     for (int first = 0; first < edges.count;) {
       const int owner = 4 * (first % 8) + first / 8;
       const int receiver = shuffle(edges.own_receiver, owner);
@@ -45,17 +46,22 @@ template <class Kind, int Width> class ReceiverSums {
         close(write);
         open_ = receiver;
       }
-      const bool in[2] = {edges.receiver[0] == open_ && edges.exists[0], edges.receiver[1] == open_ && edges.exists[1]};
+      const bool own = edges.own_receiver == open_ && TileEdges<Tiles>::counts(lane);
+      const int found = popcount(ballot(own));
 #pragma unroll
-      for (int n = 0; n < Width / 8; ++n) {
+      for (int h = 0; h < 2 * Tiles; ++h) {
+        const int row = lane.g + 8 * h;
+        if (row < first || row >= first + found) continue;
 #pragma unroll
-        for (int k = 0; k < 4; ++k) sums_[2 * n + k % 2] += in[k / 2] ? rows.at[n][k] : 0.0f;
+        for (int n = 0; n < Width / 8; ++n) {
+#pragma unroll
+          for (int k = 0; k < 2; ++k) sums_[2 * n + k] += rows[h / 2].at[n][2 * (h % 2) + k];
+        }
       }
-      const bool own = edges.own_receiver == open_ && TileEdges::counts(lane);
       vector_.x += own ? own_vector.x : 0.0f;
       vector_.y += own ? own_vector.y : 0.0f;
       vector_.z += own ? own_vector.z : 0.0f;
-      first += popcount(ballot(own));
+      first += found;
     }
   }
 
@@ -117,9 +123,9 @@ template <class Kind, int Width> class ReceiverSums {
 };
 
 // One warp: if a receiver begins in the range of `warp` and goes on behind it, the sum of its parts, in their order.
-template <int Width, class Write>
+template <int Width, int Size, class Write>
 CLOF_DEVICE void join(const EdgeBlock& a, int64_t warp, int64_t warps, const Lane& lane, const Write& write) {
-  const Range range = Range::of(a, warp, warps);
+  const Range range = Range::of<Size>(a, warp, warps);
   // There may be more warps than tiles.
   if (range.begin == range.end || range.end == a.end) return;
   const int receiver = a.graph.receiver[a.graph.by_receiver[range.end - 1]];
@@ -133,7 +139,7 @@ CLOF_DEVICE void join(const EdgeBlock& a, int64_t warp, int64_t warps, const Lan
   Vec3<float> vector = {row[Width], row[Width + 1], row[Width + 2]};
   int64_t end = range.end;
   for (int64_t next = warp + 1; end < stop && end < a.end; ++next) {
-    const Range other = Range::of(a, next, warps);
+    const Range other = Range::of<Size>(a, next, warps);
     if (other.begin == other.end) continue;
     row = partial_row<Width>(a, next, 0);
     for (int k = 0; k < kOwn; ++k) sums[k] += row[kOwn * lane.number + k];

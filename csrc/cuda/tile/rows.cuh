@@ -94,17 +94,18 @@ CLOF_DEVICE void load_narrow_row(Rows<Width>& rows, int h, const void* base, int
   });
 }
 
-// Sum over the features of each of a lane's two rows of rows times columns, known to all four lanes of the rows.
-template <class Kind, int Width>
-CLOF_DEVICE void row_products(const Rows<Width>& rows, const Columns<Kind, Width>& columns, float (&sums)[2]) {
-  sums[0] = sums[1] = 0.0f;
+// Sum over the features of each of a lane's rows of rows times columns, known to all four lanes of the rows.
+template <class Kind, int Width, int Tiles>
+CLOF_DEVICE void row_products(const Rows<Width> (&rows)[Tiles], const Columns<Kind, Width>& columns,
+                              float (&sums)[2 * Tiles]) {
 #pragma unroll
-  for (int n = 0; n < Width / 8; ++n) {
+  for (int h = 0; h < 2 * Tiles; ++h) {
+    sums[h] = 0.0f;
 #pragma unroll
-    for (int k = 0; k < 4; ++k) sums[k / 2] += rows.at[n][k] * columns.at[n][k % 2];
-  }
+    for (int n = 0; n < Width / 8; ++n) {
 #pragma unroll
-  for (int h = 0; h < 2; ++h) {
+      for (int k = 0; k < 2; ++k) sums[h] += rows[h / 2].at[n][2 * (h % 2) + k] * columns.at[n][k];
+    }
     sums[h] += shuffle_xor(sums[h], 1);
     sums[h] += shuffle_xor(sums[h], 2);
   }

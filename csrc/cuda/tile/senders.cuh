@@ -15,53 +15,61 @@ struct SenderSums {
   float* grad_pos;     // (N, 3), added to
 };
 
-CLOF_DEVICE void find_places(const SenderSums& a) {
-  const int64_t step = int64_t(num_blocks()) * num_threads();
-  for (int64_t p = int64_t(block_index()) * num_threads() + thread_index(); p < a.graph.num_edges; p += step) {
-    a.place_of[a.graph.by_receiver[p]] = int32_t(p);
-  }
+CLOF_DEVICE void find_places(const SenderSums& a, int64_t first, int64_t step) {
+  for (int64_t p = first; p < a.graph.num_edges; p += step) a.place_of[a.graph.by_receiver[p]] = int32_t(p);
 }
 
-// One warp for each node: each half of its lanes takes every second edge.
+// Adds the row at a place to a lane's part of the sums: half of the lanes take a row.
+template <int Width> struct SenderRow {
+  float4 features[Width / 64], vector;
+
+  CLOF_DEVICE void clear() {
+#pragma unroll
+    for (float4& x : features) x = {0.0f, 0.0f, 0.0f, 0.0f};
+    vector = {0.0f, 0.0f, 0.0f, 0.0f};
+  }
+  CLOF_DEVICE static float4 sum(float4 x, float4 y) { return {x.x + y.x, x.y + y.y, x.z + y.z, x.w + y.w}; }
+  CLOF_DEVICE void add(const float* from, int part) {
+    const auto* row = reinterpret_cast<const float4*>(from);
+#pragma unroll
+    for (int k = 0; k < Width / 64; ++k) features[k] = sum(features[k], row[16 * k + part]);
+    if (part == 0) vector = sum(vector, row[Width / 4]);
+  }
+  CLOF_DEVICE static float4 of_both_halves(float4 x) {
+    return sum(x, {shuffle_xor(x.x, 16), shuffle_xor(x.y, 16), shuffle_xor(x.z, 16), shuffle_xor(x.w, 16)});
+  }
+};
+
+// One warp for each node: lanes find the places of 32 edges at a time, then each half of them takes every second row.
 template <int Width> CLOF_DEVICE void sum_senders(const SenderSums& a) {
   const int64_t node = (int64_t(block_index()) * num_threads() + thread_index()) / kWarp;
   if (node >= a.graph.num_nodes) return;
   const int lane = thread_index() % kWarp, half = lane / 16, part = lane % 16;
-  float4 sums[Width / 64], vector = {0.0f, 0.0f, 0.0f, 0.0f};
-#pragma unroll
-  for (float4& sum : sums) sum = {0.0f, 0.0f, 0.0f, 0.0f};
-  const int32_t stop = a.graph.sender_start[node + 1];
+  SenderRow<Width> sums;
+  sums.clear();
+  const int32_t start = a.graph.sender_start[node], stop = a.graph.sender_start[node + 1];
+  for (int32_t first = start; first < stop; first += kWarp) {
+    const int32_t count = stop - first < kWarp ? stop - first : kWarp;
+    const int own = lane < count ? a.place_of[a.graph.by_sender[first + lane]] : -1;
 #pragma unroll 4
-  for (int32_t p = a.graph.sender_start[node] + half; p < stop; p += 2) {
-    const int64_t place = a.place_of[a.graph.by_sender[p]];
-    if (place < a.begin || place >= a.end) continue;
-    const auto* row = reinterpret_cast<const float4*>(a.rows + (place - a.begin) * kPartial<Width>);
-#pragma unroll
-    for (int k = 0; k < Width / 64; ++k) {
-      const float4 x = row[16 * k + part];
-      sums[k] = {sums[k].x + x.x, sums[k].y + x.y, sums[k].z + x.z, sums[k].w + x.w};
-    }
-    if (part == 0) {
-      const float4 x = row[Width / 4];
-      vector = {vector.x + x.x, vector.y + x.y, vector.z + x.z, 0.0f};
+    for (int k = 0; k < kWarp; k += 2) {
+      if (k >= count) break;
+      const int64_t place = shuffle(own, k + half);
+      if (place >= a.begin && place < a.end) sums.add(a.rows + (place - a.begin) * kPartial<Width>, part);
     }
   }
-  const auto whole = [](float4 x) {
-    return float4{x.x + shuffle_xor(x.x, 16), x.y + shuffle_xor(x.y, 16), x.z + shuffle_xor(x.z, 16),
-                  x.w + shuffle_xor(x.w, 16)};
-  };
-  vector = whole(vector);
+  sums.vector = SenderRow<Width>::of_both_halves(sums.vector);
 #pragma unroll
   for (int k = 0; k < Width / 64; ++k) {
-    const float4 sum = whole(sums[k]);
+    const float4 sum = SenderRow<Width>::of_both_halves(sums.features[k]);
     auto* to = reinterpret_cast<float4*>(a.grad_parts + (2 * node + 1) * Width) + 16 * k + part;
-    if (half == 0) *to = {to->x + sum.x, to->y + sum.y, to->z + sum.z, to->w + sum.w};
+    if (half == 0) *to = SenderRow<Width>::sum(*to, sum);
   }
   if (lane == 0) {
     float* to = a.grad_pos + 3 * node;
-    to[0] += vector.x;
-    to[1] += vector.y;
-    to[2] += vector.z;
+    to[0] += sums.vector.x;
+    to[1] += sums.vector.y;
+    to[2] += sums.vector.z;
   }
 }
 

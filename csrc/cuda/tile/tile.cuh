@@ -1,4 +1,4 @@
-// What both passes do with a tile of 16 edges: the first Linear, the further ones, the coefficients.
+// What both passes do with a warp's tiles of 16 edges: the first Linear, the further ones, the coefficients.
 #pragma once
 
 #include "activation.cuh"
@@ -7,7 +7,7 @@
 
 namespace clof::cuda {
 
-// The image of weights: its first `shared` bytes in shared memory, the rest where it was made.
+// The image of weights: a part of it in shared memory, all of it where it was made.
 template <class Kind> struct Weights {
   using Stored = typename Kind::Stored;
 
@@ -30,6 +30,7 @@ template <class Kind> struct Weights {
 CLOF_DEVICE void copy_image(const char* image, char* shared, int bytes) {
   const auto* from = reinterpret_cast<const uint4*>(image);
   auto* to = reinterpret_cast<uint4*>(shared);
+#pragma unroll 4
   for (int k = thread_index(); k < bytes / 16; k += num_threads()) to[k] = from[k];
 }
 
@@ -42,8 +43,10 @@ template <bool kVectorsShared_, bool kEdgesShared_> struct Residence {
   }
 };
 
-template <class Kind, int Width, class Place> struct Tile {
+template <class Kind, int Width, int Tiles, class Place> struct Tile {
   using Stored = typename Kind::Stored;
+  using Edges = TileEdges<Tiles>;
+  static constexpr int kHalves = 2 * Tiles;
 
   const EdgeBlock& a;
   Weights<Kind> weights;
@@ -55,61 +58,67 @@ template <class Kind, int Width, class Place> struct Tile {
   CLOF_DEVICE float scalar(int which) const {
     return weights.template vector<Place::kVectors>(weights.layout.scalars)[which];
   }
-
   CLOF_DEVICE Columns<Kind, Width> head(int axis) const {
     return vector(weights.layout.head + axis * Width * int(sizeof(float)));
   }
 
-  CLOF_DEVICE RowsInMemory edge_features(const TileEdges& edges) const {
-    return {a.edge_attr, {int64_t(edges.edge[0]) * a.edge_features, int64_t(edges.edge[1]) * a.edge_features},
+  CLOF_DEVICE RowsInMemory edge_features(const Edges& edges, int tile) const {
+    return {a.edge_attr,
+            {int64_t(edges.edge[2 * tile]) * a.edge_features, int64_t(edges.edge[2 * tile + 1]) * a.edge_features},
             a.edge_features};
   }
 
   // The first Linear: what it makes of the two nodes was computed before, once for each node.
-  CLOF_DEVICE void first_linear(const TileEdges& edges, const float (&radial)[2], Rows<Width>& z) const {
+  CLOF_DEVICE void first_linear(const Edges& edges, float own_radial, Rows<Width> (&z)[Tiles]) const {
     const Columns<Kind, Width> of_radial = vector(weights.layout.radial);
-#pragma unroll
-    for (int n = 0; n < Width / 8; ++n) {
-#pragma unroll
-      for (int k = 0; k < 4; ++k) z.at[n][k] = radial[k / 2] * of_radial.at[n][k % 2];
-    }
     const auto* parts = static_cast<const Stored*>(a.parts);
 #pragma unroll
-    for (int h = 0; h < 2; ++h) {
-      add_row<Kind>(z, h, parts + 2 * int64_t(edges.receiver[h]) * Width, lane);
-      add_row<Kind>(z, h, parts + (2 * int64_t(edges.sender[h]) + 1) * Width, lane);
+    for (int h = 0; h < kHalves; ++h) {
+      Rows<Width>& rows = z[h / 2];
+      const float radial = Edges::of_row(own_radial, h, lane);
+#pragma unroll
+      for (int n = 0; n < Width / 8; ++n) {
+#pragma unroll
+        for (int k = 0; k < 2; ++k) rows.at[n][2 * (h % 2) + k] = radial * of_radial.at[n][k];
+      }
+      add_row<Kind>(rows, h % 2, parts + 2 * int64_t(edges.receiver[h]) * Width, lane);
+      add_row<Kind>(rows, h % 2, parts + (2 * int64_t(edges.sender[h]) + 1) * Width, lane);
     }
-    if (a.edge_features > 0) {
-      add_product<Kind>(z, edge_features(edges), 0, weights.template of_edges<Place::kEdges>(weights.layout.edge),
-                        weights.layout.edge_columns, lane);
+    if (a.edge_features == 0) return;
+    RowsInMemory features[Tiles];
+#pragma unroll
+    for (int k = 0; k < Tiles; ++k) features[k] = edge_features(edges, k);
+    const Stored* weight = weights.template of_edges<Place::kEdges>(weights.layout.edge);
+    for (int first = 0; first < a.edge_features; first += Width, weight += Width * Width) {
+      add_product<Kind, Width>(z, features, first, weight, lane);
     }
   }
 
-  CLOF_DEVICE void linear(const Rows<Width>& z, Matrix weight, int bias, Rows<Width>& out) const {
+  CLOF_DEVICE void linear(const Rows<Width> (&z)[Tiles], Matrix weight, int bias, Rows<Width> (&out)[Tiles]) const {
     const Columns<Kind, Width> start = vector(bias);
 #pragma unroll
     for (int n = 0; n < Width / 8; ++n) {
 #pragma unroll
-      for (int k = 0; k < 4; ++k) out.at[n][k] = start.at[n][k % 2];
+      for (int k = 0; k < 4 * Tiles; ++k) out[k / 4].at[n][k % 4] = start.at[n][k % 2];
     }
     add_product<Kind>(out, z, weights.square(weight), lane);
   }
 
-  // What att_mlp makes of each of a lane's two rows, after its sigmoid.
-  CLOF_DEVICE void gates(const Rows<Width>& message, float (&gate)[2]) const {
+  // What att_mlp makes of each of a lane's rows, after its sigmoid.
+  CLOF_DEVICE void gates(const Rows<Width> (&message)[Tiles], float (&gate)[kHalves]) const {
     row_products<Kind, Width>(message, vector(weights.layout.gate), gate);
     for (float& x : gate) x = sigmoid(x + scalar(kGateBias));
   }
 
   // The coefficients of the own row, after tanh as an option.
-  CLOF_DEVICE Vec3<float> coefficients(const Rows<Width>& z) const {
+  CLOF_DEVICE Vec3<float> coefficients(const Rows<Width> (&z)[Tiles]) const {
     float q[kMaxAxes] = {};
 #pragma unroll
     for (int axis = 0; axis < kMaxAxes; ++axis) {
       if (axis >= a.axes) break;
-      float sums[2];
+      float sums[kHalves];
       row_products<Kind, Width>(z, head(axis), sums);
-      const float x = (lane.t % 2 ? sums[1] : sums[0]) + scalar(kHeadBias + axis);
+      const float x = Edges::own_of(sums, lane) + scalar(kHeadBias + axis);
       q[axis] = a.tanh ? tanhf(x) : x;
     }
     return {q[0], q[1], q[2]};
@@ -120,11 +129,11 @@ template <class Kind, int Width, class Place> struct Tile {
   }
 };
 
-template <int Width> CLOF_DEVICE void scale_rows(Rows<Width>& rows, const float (&factor)[2]) {
+template <int Width, int Tiles> CLOF_DEVICE void scale_rows(Rows<Width> (&rows)[Tiles], const float (&factor)[2 * Tiles]) {
 #pragma unroll
-  for (auto& block : rows.at) {
+  for (int n = 0; n < Width / 8; ++n) {
 #pragma unroll
-    for (int k = 0; k < 4; ++k) block[k] *= factor[k / 2];
+    for (int k = 0; k < 4 * Tiles; ++k) rows[k / 4].at[n][k % 4] *= factor[k / 2];
   }
 }
 

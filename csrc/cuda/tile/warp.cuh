@@ -15,6 +15,7 @@
 namespace clof::cuda {
 
 #define CLOF_DEVICE __device__ __forceinline__
+#define CLOF_CALLED __device__ __noinline__ static
 
 CLOF_DEVICE int thread_index() { return threadIdx.x; }
 CLOF_DEVICE int block_index() { return blockIdx.x; }

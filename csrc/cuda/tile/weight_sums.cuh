@@ -66,16 +66,18 @@ struct MatrixSums {
 // Adds (gradients)^T (inputs) over the edges of the block, for `blocks` blocks of columns from `first` on; `second` gives
 // the numbers of edges whose products with the gradients make the second column of `bias`.
 template <class Kind, int Width, class Second>
-CLOF_DEVICE void add_gradients(MatrixSums& sums, const Operand<Kind, Width>& grad, const Operand<Kind, Width>& inputs,
-                               int first, int blocks, int warp, const Lane& lane, const Second& second) {
-#pragma unroll 2
+CLOF_DEVICE void add_gradients(MatrixSums& sums, const char* grad, const char* inputs, int first, int blocks, int warp,
+                               const Lane& lane, const Second& second) {
+  const LeftReader<Kind, Width> left(grad, warp / 2, lane);
+  const RightReader<Kind, Width, MatrixSums::kOwnBlocks / 2> right(inputs, first, lane);
+#pragma unroll 4
   for (int s = 0; s < kBlockEdges / kStepEdges<Kind>; ++s) {
     uint32_t a[4], b[4], c[2];
-    grad.left(a, s, warp / 2, lane);
+    left.read(a, s);
 #pragma unroll
     for (int j = 0; j < MatrixSums::kOwnBlocks; j += 2) {
       if (j < blocks) {
-        inputs.right(b, s, first + j, lane);
+        right.read(b, s, j / 2);
         Kind::multiply(sums.square[j], a, b[0], b[1]);
         Kind::multiply(sums.square[j + 1], a, b[2], b[3]);
       }
@@ -88,14 +90,15 @@ CLOF_DEVICE void add_gradients(MatrixSums& sums, const Operand<Kind, Width>& gra
 
 // Adds (rows [from, to) of the numbers of edges)^T (inputs); a warp has the block of columns of its number.
 template <class Kind, int Width>
-CLOF_DEVICE void add_head_gradients(float (&sums)[4], const EdgeNumbers& numbers, int from, int to,
-                                    const Operand<Kind, Width>& inputs, int warp, const Lane& lane) {
-#pragma unroll 2
+CLOF_DEVICE void add_head_gradients(float (&sums)[4], const EdgeNumbers& numbers, int from, int to, const char* inputs,
+                                    int warp, const Lane& lane) {
+  const RightReader<Kind, Width, 1> right(inputs, warp / 2 * 2, lane);
+  const bool there = lane.g >= from && lane.g < to;
+#pragma unroll 4
   for (int s = 0; s < kBlockEdges / kStepEdges<Kind>; ++s) {
     uint32_t a[4] = {}, b[4];
-    const bool there = lane.g >= from && lane.g < to;
     edge_vectors<Kind>(a[0], a[2], s, lane, [&](int edge) { return there ? numbers.at(lane.g, edge) : 0.0f; });
-    inputs.right(b, s, warp / 2 * 2, lane);
+    right.read(b, s, 0);
     Kind::multiply(sums, a, warp % 2 ? b[2] : b[0], warp % 2 ? b[3] : b[1]);
   }
 }
@@ -104,7 +107,11 @@ CLOF_DEVICE void add_head_gradients(float (&sums)[4], const EdgeNumbers& numbers
 CLOF_DEVICE int own_blocks(int columns) { return (columns / 8 + 1) / 2; }
 CLOF_DEVICE int first_block(int columns, int warp) { return warp % 2 * own_blocks(columns); }
 
-CLOF_DEVICE void write_matrix(const MatrixSums& sums, float* to, int columns, int warp, const Lane& lane) {
+// Sums are written by the first chunk of edges, and added to by the others.
+CLOF_DEVICE void put(float* to, float sum, bool first_chunk) { *to = first_chunk ? sum : *to + sum; }
+
+CLOF_DEVICE void write_matrix(const MatrixSums& sums, float* to, int columns, bool first_chunk, int warp,
+                              const Lane& lane) {
 #pragma unroll
   for (int j = 0; j < MatrixSums::kOwnBlocks; ++j) {
     const int block = first_block(columns, warp) + j;
@@ -112,16 +119,17 @@ CLOF_DEVICE void write_matrix(const MatrixSums& sums, float* to, int columns, in
 #pragma unroll
     for (int k = 0; k < 4; ++k) {
       const int row = 16 * (warp / 2) + lane.g + 8 * (k / 2), column = 8 * block + 2 * lane.t + k % 2;
-      to[row * columns + column] = sums.square[j][k];
+      put(to + row * columns + column, sums.square[j][k], first_chunk);
     }
   }
 }
 
 // A column of `bias`: its two numbers lie in the first lane of each row.
-CLOF_DEVICE void write_bias(const MatrixSums& sums, float* to, int column, int warp, const Lane& lane) {
+CLOF_DEVICE void write_bias(const MatrixSums& sums, float* to, int column, bool first_chunk, int warp,
+                            const Lane& lane) {
   if (warp % 2 || lane.t) return;
-  to[16 * (warp / 2) + lane.g] = sums.bias[column];
-  to[16 * (warp / 2) + lane.g + 8] = sums.bias[2 + column];
+  put(to + 16 * (warp / 2) + lane.g, sums.bias[column], first_chunk);
+  put(to + 16 * (warp / 2) + lane.g + 8, sums.bias[2 + column], first_chunk);
 }
 
 }  // namespace clof::cuda
