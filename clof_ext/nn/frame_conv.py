@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 
+import torch
 from torch import Tensor, nn
 
 from .. import _check, ops
@@ -70,16 +71,18 @@ def convolve(
         clamp=options.clamp,
         vector_reduce=options.vector_reduce,
     )
-    pos = pos + options.coords_weight * vector
+    # As few calls as can be: on a GPU a small graph's layer takes as long as starting its kernels does.
+    pos = torch.add(pos, vector, alpha=options.coords_weight)
     if hasattr(layer, "coord_mlp_vel"):
-        pos = pos + perceptron(layer.coord_mlp_vel, options.node_activation, h) * vel
+        pos = torch.addcmul(pos, perceptron(layer.coord_mlp_vel, options.node_activation, h), vel)
     inputs = [h, message.to(h.dtype)] + ([] if node_attr is None else [node_attr])
     update = perceptron(layer.node_mlp, options.node_activation, *inputs)
-    if options.recurrent:
-        update = h + update
-    if hasattr(layer, "layer_norm"):
-        update = layer.layer_norm(h + update)
-    return update, pos
+    normed = hasattr(layer, "layer_norm")
+    # Of h there is one for the update, and one more for the LayerNorm.
+    times = options.recurrent + normed
+    if times:
+        update = torch.add(update, h, alpha=times)
+    return layer.layer_norm(update) if normed else update, pos
 
 
 class FrameConv(nn.Module):

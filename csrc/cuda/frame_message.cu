@@ -58,7 +58,7 @@ const char* frame_message_limit(Storage storage, int64_t hidden, int64_t edge_fe
   p.num_coord_linears = kMaxCoordLinears;
   if (backward) {
     if (hidden > kNarrow) return "its backward pass holds at most 64 hidden features";
-    if (edge_features > kNarrow) return "its backward pass holds at most 64 edge features";
+    if (edge_features > kEdgeGradientColumns) return "its backward pass holds at most 32 edge features";
     const Image image = image_of(p, true);
     const int bytes =
         half ? backward_shared_bytes<BFloat16Kind, kNarrow>(image) : backward_shared_bytes<Tf32, kNarrow>(image);

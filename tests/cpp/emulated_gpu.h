@@ -351,6 +351,7 @@ CLOF_DEVICE uint32_t ballot(bool condition) {
 }
 CLOF_DEVICE int lowest_bit(uint32_t bits) { return __builtin_ctz(bits); }
 CLOF_DEVICE int highest_bit(uint32_t bits) { return 31 - __builtin_clz(bits); }
+CLOF_DEVICE void prefetch(const void*) {}
 CLOF_DEVICE int popcount(uint32_t bits) { return __builtin_popcount(bits); }
 
 CLOF_DEVICE uint32_t bits_of(float x) {
@@ -449,19 +450,27 @@ void mma(const char* kind, float (&d)[4], const uint32_t (&a)[4], uint32_t b0, u
   });
 }
 
+// What a product adds to becomes its result; both may be one.
+inline void copy(const float (&from)[4], float (&to)[4]) {
+  for (int r = 0; r < 4; ++r) to[r] = from[r];
+}
+
 }  // namespace emulated
 
-CLOF_DEVICE void mma_tf32(float (&d)[4], const uint32_t (&a)[4], uint32_t b0, uint32_t b1) {
+CLOF_DEVICE void mma_tf32(float (&d)[4], const uint32_t (&a)[4], uint32_t b0, uint32_t b1, const float (&c)[4]) {
+  emulated::copy(c, d);
   // Tensor cores do not read the other 13 bits.
   emulated::mma<1>("mma_tf32", d, a, b0, b1, [](uint32_t x, float* out) { out[0] = float_of(x & 0xffffe000u); });
 }
-CLOF_DEVICE void mma_bfloat16(float (&d)[4], const uint32_t (&a)[4], uint32_t b0, uint32_t b1) {
+CLOF_DEVICE void mma_bfloat16(float (&d)[4], const uint32_t (&a)[4], uint32_t b0, uint32_t b1, const float (&c)[4]) {
+  emulated::copy(c, d);
   emulated::mma<2>("mma_bfloat16", d, a, b0, b1, [](uint32_t x, float* out) {
     out[0] = low_bfloat16(x);
     out[1] = high_bfloat16(x);
   });
 }
-CLOF_DEVICE void mma_float16(float (&d)[4], const uint32_t (&a)[4], uint32_t b0, uint32_t b1) {
+CLOF_DEVICE void mma_float16(float (&d)[4], const uint32_t (&a)[4], uint32_t b0, uint32_t b1, const float (&c)[4]) {
+  emulated::copy(c, d);
   emulated::mma<2>("mma_float16", d, a, b0, b1, [](uint32_t x, float* out) {
     out[0] = low_float16(x);
     out[1] = high_float16(x);

@@ -83,7 +83,7 @@ template <class Kind> static void check_mma(const char* what) {
       }
       right[r] = Kind::pack(numbers);
     }
-    Kind::mma(d, left, right[0], right[1]);
+    Kind::mma(d, left, right[0], right[1], d);
     for (int r = 0; r < 4; ++r) out[w][r < 2 ? lane >> 2 : (lane >> 2) + 8][lane % 4 * 2 + (r & 1)] = d[r];
   });
   double error = 0;

@@ -42,12 +42,12 @@ struct BackwardWrite {
   float* grad_pos;
   int width;
 
-  CLOF_DEVICE void features(int receiver, int first, float x, float y) const {
+  CLOF_DEVICE void features(int receiver, int, int first, float x, float y) const {
     float* at = grad_parts + 2 * int64_t(receiver) * width + first;
     at[0] += x;
     at[1] += y;
   }
-  CLOF_DEVICE void vector(int receiver, Vec3<float> v) const {
+  CLOF_DEVICE void vector(int receiver, int, Vec3<float> v) const {
     float* at = grad_pos + 3 * int64_t(receiver);
     at[0] += v.x;
     at[1] += v.y;
@@ -82,7 +82,7 @@ template <class Kind, class Function, int Width> class BackwardTile {
         slots(shared + Place::bytes(a.layout)),
         numbers{reinterpret_cast<float*>(slots + kSlots * kSlotBytes<Width>)} {
 #pragma unroll
-    for (MatrixSums& layer : of_layers) layer.clear();
+    for (auto& layer : of_layers) layer.clear();
     of_coordinate.clear();
     of_edge.clear();
 #pragma unroll
@@ -106,13 +106,14 @@ template <class Kind, class Function, int Width> class BackwardTile {
     Rows<Width> grad[1];
     if (a.coordinate) {
       Rows<Width> z[1], slope;
+      // It stays there alone: registers are short.
+      operand(kInputSlot).rows(gated[0]);
       tile.linear(gated, a.layout.coordinate, a.layout.biases[kMaxLayers], z);
       activate<Function>(z[0], slope, a.activation);
       q = tile.coefficients(z);
       head_gradient(edges, q, by_vector, by_weight, z[0], kGradientSlot, grad[0]);
       times(grad[0], slope);
       operand(kGradientSlot).rows(grad[0]);
-      operand(kInputSlot).rows(gated[0]);
       block_barrier();
       add_square(of_coordinate, kInputSlot);
       back_through(a.layout.coordinate_transposed, grad);
@@ -121,7 +122,7 @@ template <class Kind, class Function, int Width> class BackwardTile {
       q = tile.coefficients(gated);
       head_gradient(edges, q, by_vector, by_weight, gated[0], kInputSlot, grad[0]);
     }
-    message_gradient(edges, gated[0], by_weight, grad[0]);
+    message_gradient(edges, by_weight, grad[0]);
     if (a.gated) gate_gradient(last[0], gate, grad[0]);
     activate_each<Function>(last[0], a.activation, [&](int n, int k, Slope y) { grad[0].at[n][k] *= y.slope; });
     // edge_mlp in reverse.
@@ -180,7 +181,9 @@ template <class Kind, class Function, int Width> class BackwardTile {
   const int warp;
   char* const slots;
   const EdgeNumbers numbers;
-  MatrixSums of_layers[kMaxLayers], of_coordinate, of_edge;
+  static constexpr int kSquareBlocks = Width / 16, kEdgeBlocks = kEdgeGradientColumns / 16;
+  MatrixSums<kSquareBlocks> of_layers[kMaxLayers], of_coordinate;
+  MatrixSums<kEdgeBlocks> of_edge;
   float of_head[4];
   float of_scalars[kScalars];  // of the own rows: the biases of the gate and of the head
 
@@ -217,7 +220,7 @@ template <class Kind, class Function, int Width> class BackwardTile {
     const bool exists = edges.own_receiver >= 0;
     Vec3<float> given = {0.0f, 0.0f, 0.0f};
     if (exists) {
-      given = mean_scale(a, a.vector_mean, edges.own_receiver) * Edges::position(g.grad_vector, edges.own_receiver);
+      given = mean_scale(a.vector_mean, edges.own_degree()) * Edges::position(g.grad_vector, edges.own_receiver);
     }
     const Mat3<float> vectors = basis_vectors(a, edges.x);
     const Vec3<float> vector = transposed(vectors, q), bounded = clamped(vector, a.clamp);
@@ -251,32 +254,44 @@ template <class Kind, class Function, int Width> class BackwardTile {
     block_barrier();
   }
 
-  CLOF_DEVICE void message_gradient(const Edges& edges, const Rows<Width>& gated, float by_weight,
-                                    Rows<Width>& grad) {
+  CLOF_DEVICE void message_gradient(const Edges& edges, float by_weight, Rows<Width>& grad) {
+    const float own_scale = mean_scale(a.message_mean, edges.own_degree());
     Rows<Width> given;
-    float by_row[2] = {};
 #pragma unroll
     for (int h = 0; h < 2; ++h) {
+      const float scale = Edges::of_row(own_scale, h, lane());
+      const bool exists = edges.exists(h, lane());
       load_narrow_row<Kind>(given, h, g.grad_message, int64_t(edges.receiver[h]) * a.hidden, a.hidden, lane());
-      const float scale = edges.exists(h, lane()) ? mean_scale(a, a.message_mean, edges.receiver[h]) : 0.0f;
-      const float weighed = edges.exists(h, lane()) ? scale * tile.edge_weight(edges.edge[h]) : 0.0f;
+      const float weighed = scale * tile.edge_weight(edges.edge[h]);
 #pragma unroll
       for (int n = 0; n < Width / 8; ++n) {
 #pragma unroll
         for (int k = 2 * h; k < 2 * h + 2; ++k) {
-          by_row[h] += scale * given.at[n][k] * gated.at[n][k];
-          grad.at[n][k] += edges.exists(h, lane()) ? weighed * given.at[n][k] : 0.0f;
+          grad.at[n][k] += exists ? weighed * given.at[n][k] : 0.0f;
+          given.at[n][k] *= scale;
         }
       }
     }
-    if (g.grad_edge_weight == nullptr) return;
+    if (g.grad_edge_weight != nullptr) weight_gradient(edges, given, by_weight);
+  }
+
+  // `by_message` is the gradient by the messages' sums; the gated messages are in their slot.
+  CLOF_DEVICE void weight_gradient(const Edges& edges, const Rows<Width>& by_message, float by_weight) {
+    Rows<Width> gated;
+    operand(kInputSlot).read_rows(gated);
+    float by_row[2] = {};
 #pragma unroll
     for (int h = 0; h < 2; ++h) {
+#pragma unroll
+      for (int n = 0; n < Width / 8; ++n) {
+#pragma unroll
+        for (int k = 2 * h; k < 2 * h + 2; ++k) by_row[h] += by_message.at[n][k] * gated.at[n][k];
+      }
       by_row[h] += shuffle_xor(by_row[h], 1);
       by_row[h] += shuffle_xor(by_row[h], 2);
     }
     if (Edges::counts(lane()) && edges.own_receiver >= 0) {
-      store_number<Kind>(g.grad_edge_weight, edges.own_edge, by_weight + (lane().t % 2 ? by_row[1] : by_row[0]));
+      store_number<Kind>(g.grad_edge_weight, edges.own_edge, by_weight + Edges::own_of(by_row, lane()));
     }
   }
 
@@ -309,15 +324,13 @@ template <class Kind, class Function, int Width> class BackwardTile {
     block_barrier();
   }
 
-  CLOF_DEVICE void add_square(MatrixSums& sums, int input_slot) {
-    add_gradients<Kind, Width>(sums, slot(kGradientSlot), slot(input_slot), first_block(Width, warp), own_blocks(Width),
-                               warp, lane(), [](int) { return 0.0f; });
+  CLOF_DEVICE void add_square(MatrixSums<kSquareBlocks>& sums, int input_slot) {
+    add_gradients<Kind, Width>(sums, slot(kGradientSlot), slot(input_slot), Width, warp, lane(), Ones<Kind>(lane()));
   }
 
   CLOF_DEVICE void back_through(Matrix transposed, Rows<Width> (&grad)[1]) {
     Rows<Width> next[1];
-    next[0].fill(0.0f);
-    add_product<Kind>(next, grad, tile.weights.square(transposed), lane());
+    product<Kind>(next, grad, tile.weights.square(transposed), lane(), NoStart());
     grad[0] = next[0];
   }
 
@@ -327,14 +340,14 @@ template <class Kind, class Function, int Width> class BackwardTile {
     if (Edges::counts(lane())) numbers.at(EdgeNumbers::kRadial, own_edge()) = own_radial;
     const int columns = a.layout.edge_columns;
     if (columns > 0) {
-      const RowsInMemory features = tile.edge_features(edges, 0);
+      const RowsInMemory features[1] = {tile.edge_features(edges, 0)};
+      const LoadedUnits<Kind, 1> units(features, 0, lane());
       const OperandWriter<Kind, Width> to = operand(kInputSlot);
 #pragma unroll
-      for (int p = 0; p < Width / kUnit<Kind>; ++p) {
-        if (p * kUnit<Kind> >= columns) break;
+      for (int p = 0; p < kEdgeGradientColumns / kUnit<Kind>; ++p) {
 #pragma unroll
         for (int h = 0; h < 2; ++h) {
-          const uint4 x = load_group<Kind>(features, h, p * kUnit<Kind> + Kind::kGroup * lane().t);
+          const uint4 x = units.words[p][0][h];
           to.group(h, p, {operand_word<Kind>(x.x), operand_word<Kind>(x.y), operand_word<Kind>(x.z),
                           operand_word<Kind>(x.w)});
         }
@@ -342,30 +355,25 @@ template <class Kind, class Function, int Width> class BackwardTile {
       edge_feature_gradient(edges, grad);
     }
     block_barrier();
-    add_gradients<Kind, Width>(of_edge, slot(kGradientSlot), slot(kInputSlot), first_block(columns, warp),
-                               own_blocks(columns), warp, lane(),
-                               [&](int edge) { return numbers.at(EdgeNumbers::kRadial, edge); });
+    add_gradients<Kind, Width>(of_edge, slot(kGradientSlot), slot(kInputSlot), columns, warp, lane(),
+                               OnesAnd<Kind>{&numbers.at(EdgeNumbers::kRadial, 0), lane()});
     block_barrier();
   }
 
   CLOF_DEVICE void edge_feature_gradient(const Edges& edges, const Rows<Width> (&grad)[1]) {
-    constexpr int kPart = kEdgeGradientColumns;
-    for (int first = 0; first < a.edge_features; first += kPart) {
-      Rows<kPart> part[1];
-      part[0].fill(0.0f);
-      add_product<Kind>(part, grad,
-                        tile.weights.template of_edges<Place::kEdges>(a.layout.edge_transposed) + first * Width, lane());
+    Rows<kEdgeGradientColumns> part[1];
+    product<Kind>(part, grad, tile.weights.template of_edges<Place::kEdges>(a.layout.edge_transposed), lane(),
+                  NoStart());
 #pragma unroll
-      for (int h = 0; h < 2; ++h) {
-        if (!edges.exists(h, lane())) continue;
-        const int64_t row = int64_t(edges.edge[h]) * a.edge_features;
-        for_groups<Kind, kPart>(lane(), [&](int n, int column) {
-          float values[Kind::kGroup];
+    for (int h = 0; h < 2; ++h) {
+      if (!edges.exists(h, lane())) continue;
+      const int64_t row = int64_t(edges.edge[h]) * a.edge_features;
+      for_groups<Kind, kEdgeGradientColumns>(lane(), [&](int n, int column) {
+        float values[Kind::kGroup];
 #pragma unroll
-          for (int k = 0; k < Kind::kGroup; ++k) values[k] = part[0].at[n + k / 2][2 * h + k % 2];
-          store_group<Kind>(g.grad_edge_attr, row, first + column, a.edge_features, values);
-        });
-      }
+        for (int k = 0; k < Kind::kGroup; ++k) values[k] = part[0].at[n + k / 2][2 * h + k % 2];
+        store_group<Kind>(g.grad_edge_attr, row, column, a.edge_features, values);
+      });
     }
   }
 
@@ -421,13 +429,11 @@ template <class Kind, class Function, int Width> CLOF_DEVICE void backward(const
   ReceiverSums<Kind, Width> sums(a, range, warp, lane);
   const BackwardWrite write = {g.grad_parts, g.grad_pos, Width};
   BackwardTile<Kind, Function, Width> tile(g, shared);
+  TileWalk<1> walk(a, range, lane);
 #pragma unroll 1
   for (int64_t done = 0; done < longest; done += kRows) {
     const int64_t place = range.begin + done;
-    // An empty tile looks at some edge, whose gradients are 0.
-    const bool empty = place >= range.end;
-    const TileEdges<1> edges(a, empty ? a.begin : place, empty ? a.begin : range.end, lane);
-    tile.run(edges, sums, write);
+    tile.run(walk.next(place, a.edge_features * int(sizeof(typename Kind::Stored))), sums, write);
   }
   sums.close(write);
   tile.finish();

@@ -7,6 +7,9 @@
 
 namespace clof::cuda {
 
+// What a prefetch brings.
+constexpr int kLineBytes = 128;
+
 // What the kernels of the edge block are called with; see FrameMessageArguments for names and shapes.
 struct EdgeBlock {
   Graph graph;
@@ -41,6 +44,12 @@ struct Range {
   }
 };
 
+// What leads to the edge of a lane's own row. Two loads that depend on each other bring it: a warp asks for the first
+// two tiles ahead and for the second one tile ahead.
+struct OwnEdge {
+  int edge, receiver, sender;
+};
+
 // The edges of a warp's 16 or 32 rows. Row g + 8 h is in tile h / 2, as its row g + 8 (h % 2). Lane 4 g + t knows
 // everything of one row, its own: h = t, and with 16 rows h = t % 2; and what leads to memory of rows g + 8 h, all h.
 template <int Tiles> struct TileEdges {
@@ -50,22 +59,32 @@ template <int Tiles> struct TileEdges {
   int count;         // rows that are edges; the others repeat the last edge, or the first where there is none
   int own_receiver;  // -1 where the own row is no edge
   int own_edge;
+  int own_start, own_stop;  // places of all edges of the own row's receiver
   Ends<float> x;
   int receiver[kHalves], sender[kHalves], edge[kHalves];
 
-  CLOF_DEVICE TileEdges(const EdgeBlock& a, int64_t first, int64_t end, const Lane& lane) : place(first) {
-    count = int(end - place < kSize ? end - place : kSize);
-    const int own = own_row(lane), row = own < count ? own : count > 0 ? count - 1 : 0;
-    own_edge = a.graph.by_receiver[place + row];
-    const int to = a.graph.receiver[own_edge], from = a.graph.sender[own_edge];
-    x = {position(a.pos, to), position(a.pos, from)};
-    own_receiver = own < count ? to : -1;
+  CLOF_DEVICE TileEdges(const EdgeBlock& a, const OwnEdge& own, int64_t first, int64_t end, const Lane& lane)
+      : place(first), count(count_of(first, end)), own_edge(own.edge) {
+    x = {position(a.pos, own.receiver), position(a.pos, own.sender)};
+    own_start = a.graph.receiver_start[own.receiver];
+    own_stop = a.graph.receiver_start[own.receiver + 1];
+    own_receiver = own_row(lane) < count ? own.receiver : -1;
 #pragma unroll
     for (int h = 0; h < kHalves; ++h) {
-      receiver[h] = of_row(to, h, lane);
-      sender[h] = of_row(from, h, lane);
-      edge[h] = of_row(own_edge, h, lane);
+      receiver[h] = of_row(own.receiver, h, lane);
+      sender[h] = of_row(own.sender, h, lane);
+      edge[h] = of_row(own.edge, h, lane);
     }
+  }
+
+  CLOF_DEVICE static int count_of(int64_t first, int64_t end) { return int(end - first < kSize ? end - first : kSize); }
+  // The edge of the own row of the tile at a place, or one nearby where there is none.
+  CLOF_DEVICE static int load_edge(const EdgeBlock& a, int64_t first, int64_t end, const Lane& lane) {
+    const int64_t own = first + own_row(lane), last = end - 1 > a.begin ? end - 1 : a.begin;
+    return a.graph.by_receiver[own < last ? own : last];
+  }
+  CLOF_DEVICE static OwnEdge load_ends(const EdgeBlock& a, int edge) {
+    return {edge, a.graph.receiver[edge], a.graph.sender[edge]};
   }
 
   CLOF_DEVICE static int own_half(const Lane& lane) { return lane.t % kHalves; }
@@ -90,6 +109,8 @@ template <int Tiles> struct TileEdges {
     return {at[0], at[1], at[2]};
   }
 
+  CLOF_DEVICE int own_degree() const { return own_stop - own_start; }
+
   // r = |x_i - x_j|^2 of the own row.
   CLOF_DEVICE float radial() const {
     const Vec3<float> d = x.i - x.j;
@@ -110,8 +131,38 @@ CLOF_DEVICE Vec3<float> clamped(Vec3<float> v, float bound) {
 }
 
 // 1, or for a mean 1 / degree of a receiver that has edges.
-CLOF_DEVICE float mean_scale(const EdgeBlock& a, bool mean, int receiver) {
-  return mean ? 1.0f / float(a.graph.receiver_start[receiver + 1] - a.graph.receiver_start[receiver]) : 1.0f;
-}
+CLOF_DEVICE float mean_scale(bool mean, int degree) { return mean ? 1.0f / float(degree) : 1.0f; }
+
+// Walks over the tiles of a range, always asking for what the next ones need.
+template <int Tiles> class TileWalk {
+ public:
+  using Edges = TileEdges<Tiles>;
+
+  CLOF_DEVICE TileWalk(const EdgeBlock& block, const Range& own_range, const Lane& own_lane)
+      : a(block), range(own_range), lane(own_lane) {
+    own_ = Edges::load_ends(a, Edges::load_edge(a, range.begin, range.end, lane));
+    next_edge_ = Edges::load_edge(a, range.begin + Edges::kSize, range.end, lane);
+  }
+
+  // The tile at `place`; calls follow each other in steps of a tile. Behind the range tiles are empty.
+  CLOF_DEVICE Edges next(int64_t place, int row_bytes) {
+    const Edges edges(a, own_, place, place < range.end ? range.end : place, lane);
+    own_ = Edges::load_ends(a, next_edge_);
+    if (a.edge_attr != nullptr) {
+      const char* row = static_cast<const char*>(a.edge_attr) + int64_t(next_edge_) * row_bytes;
+#pragma unroll 1
+      for (int k = 0; k < row_bytes; k += kLineBytes) prefetch(row + k);
+    }
+    next_edge_ = Edges::load_edge(a, place + 2 * Edges::kSize, range.end, lane);
+    return edges;
+  }
+
+ private:
+  const EdgeBlock& a;
+  const Range& range;
+  const Lane& lane;
+  OwnEdge own_;
+  int next_edge_;
+};
 
 }  // namespace clof::cuda

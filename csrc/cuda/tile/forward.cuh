@@ -17,14 +17,14 @@ template <class Kind, int Width> using ForwardPlace = Residence<true, Width <= 6
 template <class Kind> struct ForwardWrite {
   const EdgeBlock& a;
 
-  CLOF_DEVICE void features(int receiver, int first, float x, float y) const {
-    const float scale = mean_scale(a, a.message_mean, receiver);
+  CLOF_DEVICE void features(int receiver, int degree, int first, float x, float y) const {
+    const float scale = mean_scale(a.message_mean, degree);
     const int64_t place = int64_t(receiver) * a.hidden + first;
     if (first < a.hidden) store_number<Kind>(a.message, place, scale * x);
     if (first + 1 < a.hidden) store_number<Kind>(a.message, place + 1, scale * y);
   }
-  CLOF_DEVICE void vector(int receiver, Vec3<float> v) const {
-    const float scale = mean_scale(a, a.vector_mean, receiver);
+  CLOF_DEVICE void vector(int receiver, int degree, Vec3<float> v) const {
+    const float scale = mean_scale(a.vector_mean, degree);
     float* at = a.vector + 3 * int64_t(receiver);
     at[0] = scale * v.x;
     at[1] = scale * v.y;
@@ -49,9 +49,11 @@ template <class Kind, class Function, int Width> CLOF_DEVICE void forward(const 
 #pragma unroll
     for (Rows<Width>& some : rows) activate<Function>(some, a.activation);
   };
+  if (range.begin == range.end) return;
+  TileWalk<kTiles> walk(a, range, lane);
 #pragma unroll 1
   for (int64_t place = range.begin; place < range.end; place += Edges::kSize) {
-    const Edges edges(a, place, range.end, lane);
+    const Edges edges = walk.next(place, a.edge_features * int(sizeof(typename Kind::Stored)));
     Rows<Width> z[kTiles], next[kTiles];
     tile.first_linear(edges, edges.radial(), z);
     activate_all(z);

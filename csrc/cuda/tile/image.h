@@ -27,7 +27,7 @@ struct Image {
   int square_bytes, vector_bytes, bytes;  // how far the square matrices, the vectors and everything go
 };
 
-// Gradients of edge features are computed for so many of them at a time.
+// Edge features that the backward pass holds.
 constexpr int kEdgeGradientColumns = 32;
 
 // Positions among the scalars.

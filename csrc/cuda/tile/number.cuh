@@ -1,4 +1,4 @@
-// The kinds of numbers that products take: how they lie in memory, and how a product of 16 rows is made of them.
+// The kinds of numbers that products take: how they lie in memory, and how a product of 16 rows, d = a b + c, is made.
 //
 // A Kind reads and writes 16 bytes, a group of kGroup numbers, at a time. A lane holds its groups of a row in the order
 // in which tensor cores want operands, so that what one product leaves in registers is the next one's operand:
@@ -18,8 +18,8 @@ struct Tf32 {
   CLOF_DEVICE static uint32_t operand(float x) { return to_tf32(x); }
   // What lies in the image of weights: rounded once, where that is made.
   CLOF_DEVICE static float prepared(float x) { return float_of(to_tf32(x)); }
-  CLOF_DEVICE static void multiply(float (&d)[4], const uint32_t (&a)[4], uint32_t b0, uint32_t b1) {
-    mma_tf32(d, a, b0, b1);
+  CLOF_DEVICE static void multiply(float (&d)[4], const uint32_t (&a)[4], uint32_t b0, uint32_t b1, const float (&c)[4]) {
+    mma_tf32(d, a, b0, b1, c);
   }
 };
 
@@ -32,15 +32,15 @@ struct Tf32x3 {
 
   CLOF_DEVICE static uint32_t operand(float x) { return bits_of(x); }
   CLOF_DEVICE static float prepared(float x) { return x; }
-  CLOF_DEVICE static void multiply(float (&d)[4], const uint32_t (&a)[4], uint32_t b0, uint32_t b1) {
+  CLOF_DEVICE static void multiply(float (&d)[4], const uint32_t (&a)[4], uint32_t b0, uint32_t b1, const float (&c)[4]) {
     uint32_t large[4], small[4];
     for (int k = 0; k < 4; ++k) split(a[k], large[k], small[k]);
     uint32_t b0_large, b0_small, b1_large, b1_small;
     split(b0, b0_large, b0_small);
     split(b1, b1_large, b1_small);
-    mma_tf32(d, small, b0_large, b1_large);
-    mma_tf32(d, large, b0_small, b1_small);
-    mma_tf32(d, large, b0_large, b1_large);
+    mma_tf32(d, small, b0_large, b1_large, c);
+    mma_tf32(d, large, b0_small, b1_small, d);
+    mma_tf32(d, large, b0_large, b1_large, d);
   }
 
  private:
@@ -59,8 +59,8 @@ struct BFloat16Kind {
   CLOF_DEVICE static uint32_t pack(float low, float high) { return pack_bfloat16(low, high); }
   CLOF_DEVICE static float low(uint32_t pair) { return low_bfloat16(pair); }
   CLOF_DEVICE static float high(uint32_t pair) { return high_bfloat16(pair); }
-  CLOF_DEVICE static void multiply(float (&d)[4], const uint32_t (&a)[4], uint32_t b0, uint32_t b1) {
-    mma_bfloat16(d, a, b0, b1);
+  CLOF_DEVICE static void multiply(float (&d)[4], const uint32_t (&a)[4], uint32_t b0, uint32_t b1, const float (&c)[4]) {
+    mma_bfloat16(d, a, b0, b1, c);
   }
 };
 
@@ -72,8 +72,8 @@ struct Float16Kind {
   CLOF_DEVICE static uint32_t pack(float low, float high) { return pack_float16(low, high); }
   CLOF_DEVICE static float low(uint32_t pair) { return low_float16(pair); }
   CLOF_DEVICE static float high(uint32_t pair) { return high_float16(pair); }
-  CLOF_DEVICE static void multiply(float (&d)[4], const uint32_t (&a)[4], uint32_t b0, uint32_t b1) {
-    mma_float16(d, a, b0, b1);
+  CLOF_DEVICE static void multiply(float (&d)[4], const uint32_t (&a)[4], uint32_t b0, uint32_t b1, const float (&c)[4]) {
+    mma_float16(d, a, b0, b1, c);
   }
 };
 

@@ -64,6 +64,22 @@ template <class Kind, int Width> class OperandWriter {
     *reinterpret_cast<uint4*>(to + 8 * h * kOperandRow<Kind, Width> + p * kUnit<Kind>) = words;
   }
 
+  // What the lane wrote.
+  CLOF_DEVICE void read_rows(Rows<Width>& rows) const {
+#pragma unroll
+    for (int h = 0; h < 2; ++h) {
+#pragma unroll
+      for (int n = 0; n < Width / 8; n += kBlocks<Kind>) {
+        const int p = n / kBlocks<Kind>;
+        const Stored* from = (p % 2 ? odd_ : even_) + 8 * h * kOperandRow<Kind, Width> + p * kUnit<Kind>;
+        float values[Kind::kGroup];
+        unpack_group<Kind>(*reinterpret_cast<const uint4*>(from), values);
+#pragma unroll
+        for (int k = 0; k < Kind::kGroup; ++k) rows.at[n + k / 2][2 * h + k % 2] = values[k];
+      }
+    }
+  }
+
   CLOF_DEVICE void rows(const Rows<Width>& rows) const {
 #pragma unroll
     for (int h = 0; h < 2; ++h) {
@@ -114,6 +130,34 @@ template <class Kind, int Width> class LeftReader {
 
  private:
   const Stored* from_[Kind::kHalf ? 1 : 2];
+};
+
+// Operand registers for one block of eight features as columns: of 16-bit numbers the first half of a pair's.
+template <class Kind, int Width> class BlockReader {
+ public:
+  using Stored = typename Kind::Stored;
+
+  CLOF_DEVICE BlockReader(const char* slot, int block, const Lane& lane) {
+    const auto* base = reinterpret_cast<const Stored*>(slot);
+    const int row = Kind::kHalf ? lane.number % 16 : lane.t;
+    from_ = base + row * kOperandRow<Kind, Width> + ((8 * block + (Kind::kHalf ? 0 : lane.g)) ^ exchanged<Kind>(row));
+  }
+
+  CLOF_DEVICE void read(uint32_t (&b)[2], int s) const {
+    const int step = s * kStepEdges<Kind> * kOperandRow<Kind, Width>;
+    if constexpr (Kind::kHalf) {
+      uint32_t twice[4];
+      load_transposed(twice, from_ + step);
+      b[0] = twice[0];
+      b[1] = twice[1];
+    } else {
+#pragma unroll
+      for (int k = 0; k < 2; ++k) b[k] = bits_of(from_[step + 4 * k * kOperandRow<Kind, Width>]);
+    }
+  }
+
+ private:
+  const Stored* from_;
 };
 
 // Operand registers for 2 * Pairs blocks of eight features as columns, from block `first` on.

@@ -56,10 +56,8 @@ CLOF_DEVICE void operands(const Rows<Width>& rows, int p, uint32_t (&a)[2][4]) {
       a[s][3] = Kind::pack(high[2], high[3]);
     } else {
       const auto& x = rows.at[2 * p + s];
-      a[s][0] = Kind::operand(x[0]);
-      a[s][1] = Kind::operand(x[2]);
-      a[s][2] = Kind::operand(x[1]);
-      a[s][3] = Kind::operand(x[3]);
+#pragma unroll
+      for (int k = 0; k < 4; ++k) a[s][k] = Kind::operand(x[k / 2 + 2 * (k % 2)]);
     }
   }
 }
@@ -73,23 +71,36 @@ CLOF_DEVICE void multiply_group(Rows<Results> (&sums)[Tiles], const uint32_t (&a
     const uint4 b = weights(n, p);
 #pragma unroll
     for (int k = 0; k < Tiles; ++k) {
-      Kind::multiply(sums[k].at[n], a[k][0], b.x, b.y);
-      Kind::multiply(sums[k].at[n], a[k][1], b.z, b.w);
+      Kind::multiply(sums[k].at[n], a[k][0], b.x, b.y, sums[k].at[n]);
+      Kind::multiply(sums[k].at[n], a[k][1], b.z, b.w, sums[k].at[n]);
     }
   }
 }
 
-// sums += rows W^T.
-template <class Kind, int Tiles, int Results, int Inputs>
-CLOF_DEVICE void add_product(Rows<Results> (&sums)[Tiles], const Rows<Inputs> (&rows)[Tiles],
-                             const typename Kind::Stored* weights, const Lane& lane) {
+// sums = start + rows W^T, with start(n) the numbers of block n that all rows begin with.
+template <class Kind, int Tiles, int Results, int Inputs, class Start>
+CLOF_DEVICE void product(Rows<Results> (&sums)[Tiles], const Rows<Inputs> (&rows)[Tiles],
+                         const typename Kind::Stored* weights, const Lane& lane, const Start& start) {
   const WeightReader<Kind, Inputs> reader(weights, lane);
 #pragma unroll
   for (int p = 0; p < Inputs / kUnit<Kind>; ++p) {
     uint32_t a[Tiles][2][4];
 #pragma unroll
     for (int k = 0; k < Tiles; ++k) operands<Kind>(rows[k], p, a[k]);
-    multiply_group<Kind>(sums, a, reader, p);
+    if (p == 0) {
+#pragma unroll
+      for (int n = 0; n < Results / 8; ++n) {
+        const uint4 b = reader(n, p);
+        const Block from = start(n);
+#pragma unroll
+        for (int k = 0; k < Tiles; ++k) {
+          Kind::multiply(sums[k].at[n], a[k][0], b.x, b.y, from.at);
+          Kind::multiply(sums[k].at[n], a[k][1], b.z, b.w, sums[k].at[n]);
+        }
+      }
+    } else {
+      multiply_group<Kind>(sums, a, reader, p);
+    }
   }
 }
 
@@ -134,33 +145,76 @@ template <class Kind> CLOF_DEVICE uint32_t operand_word(uint32_t word) {
   else return Kind::operand(float_of(word));
 }
 
+// Two units of a lane's rows in memory, loaded before they are needed.
+template <class Kind, int Tiles> struct LoadedUnits {
+  uint4 words[2][Tiles][2];
+
+  CLOF_DEVICE LoadedUnits(const RowsInMemory (&rows)[Tiles], int first, const Lane& lane) {
+    const bool in_groups = rows[0].width % Kind::kGroup == 0;
+#pragma unroll
+    for (int p = 0; p < 2; ++p) {
+      const int column = first + p * kUnit<Kind> + Kind::kGroup * lane.t;
+#pragma unroll
+      for (int k = 0; k < Tiles; ++k) {
+#pragma unroll
+        for (int h = 0; h < 2; ++h) {
+          const auto* row = static_cast<const typename Kind::Stored*>(rows[k].base) + rows[k].first[h];
+          uint4 x = {0, 0, 0, 0};
+          if (in_groups && column < rows[k].width) x = *reinterpret_cast<const uint4*>(row + column);
+          words[p][k][h] = x;
+        }
+      }
+    }
+    if (in_groups) return;
+#pragma unroll
+    for (int p = 0; p < 2; ++p) {
+#pragma unroll
+      for (int k = 0; k < Tiles; ++k) {
+#pragma unroll
+        for (int h = 0; h < 2; ++h) {
+          words[p][k][h] = load_group<Kind>(rows[k], h, first + p * kUnit<Kind> + Kind::kGroup * lane.t);
+        }
+      }
+    }
+  }
+
+  CLOF_DEVICE void operands(int p, uint32_t (&a)[Tiles][2][4]) const {
+#pragma unroll
+    for (int k = 0; k < Tiles; ++k) {
+#pragma unroll
+      for (int h = 0; h < 2; ++h) {
+        const uint4 x = words[p][k][h];
+        a[k][0][h] = operand_word<Kind>(x.x);
+        a[k][0][2 + h] = operand_word<Kind>(x.y);
+        a[k][1][h] = operand_word<Kind>(x.z);
+        a[k][1][2 + h] = operand_word<Kind>(x.w);
+      }
+    }
+  }
+};
+
+// sums += (two units of rows in memory, of which `width` numbers are there) W^T.
+template <class Kind, int Columns, int Tiles, int Results>
+CLOF_DEVICE void add_units(Rows<Results> (&sums)[Tiles], const LoadedUnits<Kind, Tiles>& units, int width,
+                           const WeightReader<Kind, Columns>& weights) {
+#pragma unroll
+  for (int p = 0; p < 2; ++p) {
+    if (p * kUnit<Kind> >= width) break;
+    uint32_t a[Tiles][2][4];
+    units.operands(p, a);
+    multiply_group<Kind>(sums, a, weights, p);
+  }
+}
+
 // sums += (rows in memory) W^T, for Columns inputs from `first` on, or as many as there are.
 template <class Kind, int Columns, int Tiles, int Results>
 CLOF_DEVICE void add_product(Rows<Results> (&sums)[Tiles], const RowsInMemory (&rows)[Tiles], int first,
                              const typename Kind::Stored* weights, const Lane& lane) {
   const WeightReader<Kind, Columns> reader(weights, lane);
-  // Two units at a time, so that what is odd is known when this is compiled.
 #pragma unroll 1
-  for (int pair = 0; pair < Columns; pair += 2 * kUnit<Kind>) {
-    if (first + pair >= rows[0].width) break;
-#pragma unroll
-    for (int odd = 0; odd < 2; ++odd) {
-      const int column = first + pair + odd * kUnit<Kind>;
-      if (column >= rows[0].width) break;
-      uint32_t a[Tiles][2][4];
-#pragma unroll
-      for (int k = 0; k < Tiles; ++k) {
-#pragma unroll
-        for (int h = 0; h < 2; ++h) {
-          const uint4 x = load_group<Kind>(rows[k], h, column + Kind::kGroup * lane.t);
-          a[k][0][h] = operand_word<Kind>(x.x);
-          a[k][0][2 + h] = operand_word<Kind>(x.y);
-          a[k][1][h] = operand_word<Kind>(x.z);
-          a[k][1][2 + h] = operand_word<Kind>(x.w);
-        }
-      }
-      multiply_group<Kind>(sums, a, reader.at_pair(pair), odd);
-    }
+  for (int pair = 0; pair < Columns && first + pair < rows[0].width; pair += 2 * kUnit<Kind>) {
+    const LoadedUnits<Kind, Tiles> units(rows, first + pair, lane);
+    add_units<Kind, Columns>(sums, units, rows[0].width - first - pair, reader.at_pair(pair));
   }
 }
 

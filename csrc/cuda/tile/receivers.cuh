@@ -26,8 +26,8 @@ template <int Count> CLOF_DEVICE void halve(float (&sums)[Count], float (&kept)[
   }
 }
 
-// Write is called as write(receiver, features, first, count): `count` sums of features from a lane's `first` on; and
-// write(receiver, vector).
+// A Write has features(receiver, degree, first, x, y), for the sums of two features from `first` on, and
+// vector(receiver, degree, v).
 template <class Kind, int Width> class ReceiverSums {
  public:
   CLOF_DEVICE ReceiverSums(const EdgeBlock& block, const Range& own_range, int64_t own_warp, const Lane& own_lane)
@@ -45,6 +45,8 @@ template <class Kind, int Width> class ReceiverSums {
       if (receiver != open_) {
         close(write);
         open_ = receiver;
+        start_ = shuffle(edges.own_start, owner);
+        stop_ = shuffle(edges.own_stop, owner);
       }
       const bool own = edges.own_receiver == open_ && TileEdges<Tiles>::counts(lane);
       const int found = popcount(ballot(own));
@@ -67,9 +69,8 @@ template <class Kind, int Width> class ReceiverSums {
 
   template <class Write> CLOF_DEVICE void close(const Write& write) {
     if (open_ < 0) return;
-    const int64_t start = a.graph.receiver_start[open_], stop = a.graph.receiver_start[open_ + 1];
     // Of a chunk's edges: what lies outside of it is added by another launch.
-    const bool begins = start >= range.begin || range.begin == a.begin, ends = stop <= range.end || range.end == a.end;
+    const bool begins = start_ >= range.begin || range.begin == a.begin, ends = stop_ <= range.end || range.end == a.end;
     float halved[Width / 8], quartered[Width / 16], own[Width / 32];
     halve(sums_, halved, 16, lane);
     halve(halved, quartered, 8, lane);
@@ -85,7 +86,7 @@ template <class Kind, int Width> class ReceiverSums {
     for (int k = 0; k < kOwnBlocks; ++k) {
       const int first = feature<Kind>(kOwnBlocks * lane.g + k, lane.t, 0);
       if (begins && ends) {
-        write.features(open_, first, own[2 * k], own[2 * k + 1]);
+        write.features(open_, stop_ - start_, first, own[2 * k], own[2 * k + 1]);
       } else {
         float* row = partial_row<Width>(a, warp, begins);
         row[first] = own[2 * k];
@@ -94,7 +95,7 @@ template <class Kind, int Width> class ReceiverSums {
     }
     if (lane.number == 0) {
       if (begins && ends) {
-        write.vector(open_, vector);
+        write.vector(open_, stop_ - start_, vector);
       } else {
         float* row = partial_row<Width>(a, warp, begins) + Width;
         row[0] = vector.x;
@@ -110,7 +111,7 @@ template <class Kind, int Width> class ReceiverSums {
   const Range& range;
   const int64_t warp;
   const Lane& lane;
-  int open_;
+  int open_, start_, stop_;
   float sums_[Width / 4];
   Vec3<float> vector_;
 
@@ -146,8 +147,8 @@ CLOF_DEVICE void join(const EdgeBlock& a, int64_t warp, int64_t warps, const Lan
     vector = vector + Vec3<float>{row[Width], row[Width + 1], row[Width + 2]};
     end = other.end;
   }
-  for (int k = 0; k < kOwn; k += 2) write.features(receiver, kOwn * lane.number + k, sums[k], sums[k + 1]);
-  if (lane.number == 0) write.vector(receiver, vector);
+  for (int k = 0; k < kOwn; k += 2) write.features(receiver, int(stop - start), kOwn * lane.number + k, sums[k], sums[k + 1]);
+  if (lane.number == 0) write.vector(receiver, int(stop - start), vector);
 }
 
 }  // namespace clof::cuda

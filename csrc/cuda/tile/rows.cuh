@@ -39,6 +39,16 @@ template <int Width> struct Rows {
   }
 };
 
+// A lane's numbers of a block of eight features: those of row g, then those of row g + 8.
+struct Block {
+  float at[4];
+};
+
+// Zeros, where a product starts from nothing.
+struct NoStart {
+  CLOF_DEVICE Block operator()(int) const { return {{0.0f, 0.0f, 0.0f, 0.0f}}; }
+};
+
 // A vector of Width numbers in float32, in the places of a row.
 template <class Kind, int Width> struct Columns {
   float at[Width / 8][2];
@@ -54,6 +64,9 @@ template <class Kind, int Width> struct Columns {
       at[n + 1][1] = x.w;
     }
   }
+
+  // Block n of the same numbers in all rows.
+  CLOF_DEVICE Block operator()(int n) const { return {{at[n][0], at[n][1], at[n][0], at[n][1]}}; }
 };
 
 // Calls body(group, values, n) for each of a lane's groups of a row, n the group's first block.

@@ -70,6 +70,11 @@ template <class Kind, int Width, int Tiles, class Place> struct Tile {
 
   // The first Linear: what it makes of the two nodes was computed before, once for each node.
   CLOF_DEVICE void first_linear(const Edges& edges, float own_radial, Rows<Width> (&z)[Tiles]) const {
+    RowsInMemory features[Tiles];
+#pragma unroll
+    for (int k = 0; k < Tiles; ++k) features[k] = edge_features(edges, k);
+    // On the way while the nodes' parts are added up.
+    const LoadedUnits<Kind, Tiles> units(features, 0, lane);
     const Columns<Kind, Width> of_radial = vector(weights.layout.radial);
     const auto* parts = static_cast<const Stored*>(a.parts);
 #pragma unroll
@@ -84,24 +89,18 @@ template <class Kind, int Width, int Tiles, class Place> struct Tile {
       add_row<Kind>(rows, h % 2, parts + 2 * int64_t(edges.receiver[h]) * Width, lane);
       add_row<Kind>(rows, h % 2, parts + (2 * int64_t(edges.sender[h]) + 1) * Width, lane);
     }
-    if (a.edge_features == 0) return;
-    RowsInMemory features[Tiles];
-#pragma unroll
-    for (int k = 0; k < Tiles; ++k) features[k] = edge_features(edges, k);
     const Stored* weight = weights.template of_edges<Place::kEdges>(weights.layout.edge);
-    for (int first = 0; first < a.edge_features; first += Width, weight += Width * Width) {
-      add_product<Kind, Width>(z, features, first, weight, lane);
+    add_units<Kind, Width>(z, units, a.edge_features, WeightReader<Kind, Width>(weight, lane));
+    constexpr int kLoaded = 2 * kUnit<Kind>;
+    for (int first = kLoaded; first < a.edge_features; first += kLoaded) {
+      const LoadedUnits<Kind, Tiles> more(features, first, lane);
+      const WeightReader<Kind, Width> reader(weight + first / Width * Width * Width, lane);
+      add_units<Kind, Width>(z, more, a.edge_features - first, reader.at_pair(first % Width));
     }
   }
 
   CLOF_DEVICE void linear(const Rows<Width> (&z)[Tiles], Matrix weight, int bias, Rows<Width> (&out)[Tiles]) const {
-    const Columns<Kind, Width> start = vector(bias);
-#pragma unroll
-    for (int n = 0; n < Width / 8; ++n) {
-#pragma unroll
-      for (int k = 0; k < 4 * Tiles; ++k) out[k / 4].at[n][k % 4] = start.at[n][k % 2];
-    }
-    add_product<Kind>(out, z, weights.square(weight), lane);
+    product<Kind>(out, z, weights.square(weight), lane, vector(bias));
   }
 
   // What att_mlp makes of each of a lane's rows, after its sigmoid.

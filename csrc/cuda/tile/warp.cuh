@@ -30,6 +30,9 @@ CLOF_DEVICE char* shared_memory() {
 CLOF_DEVICE void block_barrier() { __syncthreads(); }
 CLOF_DEVICE void warp_barrier() { __syncwarp(); }
 
+// Asks for the 128 bytes around an address to be brought to the second-level cache.
+CLOF_DEVICE void prefetch(const void* address) { asm volatile("prefetch.global.L2 [%0];" : : "l"(address)); }
+
 // The value of the lane whose number differs in the bits of `mask`; of the lane `lane`.
 CLOF_DEVICE float shuffle_xor(float value, int mask) { return __shfl_xor_sync(0xffffffffu, value, mask); }
 CLOF_DEVICE int shuffle_xor(int value, int mask) { return __shfl_xor_sync(0xffffffffu, value, mask); }
@@ -44,10 +47,14 @@ CLOF_DEVICE int popcount(uint32_t bits) { return __popc(bits); }
 
 CLOF_DEVICE uint32_t bits_of(float x) { return __float_as_uint(x); }
 CLOF_DEVICE float float_of(uint32_t bits) { return __uint_as_float(bits); }
-// Rounded to TF32, ties away from 0.
+// Rounded to TF32: from Hopper on one instruction, before it three.
 CLOF_DEVICE uint32_t to_tf32(float x) {
   uint32_t out;
+#if __CUDA_ARCH__ >= 900
+  asm("cvt.rn.tf32.f32 %0, %1;" : "=r"(out) : "f"(x));
+#else
   asm("cvt.rna.tf32.f32 %0, %1;" : "=r"(out) : "f"(x));
+#endif
   return out;
 }
 // Two numbers rounded to 16 bits, the first in the lower half.
@@ -83,21 +90,21 @@ CLOF_DEVICE float fast_tanh(float x) {
   return out;
 }
 
-// d (16 x 8) += a (16 x K) b (K x 8), with K = 8 numbers of TF32 or 16 numbers of 16 bits; registers as in PTX's mma.
-CLOF_DEVICE void mma_tf32(float (&d)[4], const uint32_t (&a)[4], uint32_t b0, uint32_t b1) {
-  asm("mma.sync.aligned.m16n8k8.row.col.f32.tf32.tf32.f32 {%0,%1,%2,%3}, {%4,%5,%6,%7}, {%8,%9}, {%0,%1,%2,%3};"
-      : "+f"(d[0]), "+f"(d[1]), "+f"(d[2]), "+f"(d[3])
-      : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "r"(b0), "r"(b1));
+// d (16 x 8) = a (16 x K) b (K x 8) + c, with K = 8 numbers of TF32 or 16 numbers of 16 bits; registers as in PTX's mma.
+CLOF_DEVICE void mma_tf32(float (&d)[4], const uint32_t (&a)[4], uint32_t b0, uint32_t b1, const float (&c)[4]) {
+  asm("mma.sync.aligned.m16n8k8.row.col.f32.tf32.tf32.f32 {%0,%1,%2,%3}, {%4,%5,%6,%7}, {%8,%9}, {%10,%11,%12,%13};"
+      : "=f"(d[0]), "=f"(d[1]), "=f"(d[2]), "=f"(d[3])
+      : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "r"(b0), "r"(b1), "f"(c[0]), "f"(c[1]), "f"(c[2]), "f"(c[3]));
 }
-CLOF_DEVICE void mma_bfloat16(float (&d)[4], const uint32_t (&a)[4], uint32_t b0, uint32_t b1) {
-  asm("mma.sync.aligned.m16n8k16.row.col.f32.bf16.bf16.f32 {%0,%1,%2,%3}, {%4,%5,%6,%7}, {%8,%9}, {%0,%1,%2,%3};"
-      : "+f"(d[0]), "+f"(d[1]), "+f"(d[2]), "+f"(d[3])
-      : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "r"(b0), "r"(b1));
+CLOF_DEVICE void mma_bfloat16(float (&d)[4], const uint32_t (&a)[4], uint32_t b0, uint32_t b1, const float (&c)[4]) {
+  asm("mma.sync.aligned.m16n8k16.row.col.f32.bf16.bf16.f32 {%0,%1,%2,%3}, {%4,%5,%6,%7}, {%8,%9}, {%10,%11,%12,%13};"
+      : "=f"(d[0]), "=f"(d[1]), "=f"(d[2]), "=f"(d[3])
+      : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "r"(b0), "r"(b1), "f"(c[0]), "f"(c[1]), "f"(c[2]), "f"(c[3]));
 }
-CLOF_DEVICE void mma_float16(float (&d)[4], const uint32_t (&a)[4], uint32_t b0, uint32_t b1) {
-  asm("mma.sync.aligned.m16n8k16.row.col.f32.f16.f16.f32 {%0,%1,%2,%3}, {%4,%5,%6,%7}, {%8,%9}, {%0,%1,%2,%3};"
-      : "+f"(d[0]), "+f"(d[1]), "+f"(d[2]), "+f"(d[3])
-      : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "r"(b0), "r"(b1));
+CLOF_DEVICE void mma_float16(float (&d)[4], const uint32_t (&a)[4], uint32_t b0, uint32_t b1, const float (&c)[4]) {
+  asm("mma.sync.aligned.m16n8k16.row.col.f32.f16.f16.f32 {%0,%1,%2,%3}, {%4,%5,%6,%7}, {%8,%9}, {%10,%11,%12,%13};"
+      : "=f"(d[0]), "=f"(d[1]), "=f"(d[2]), "=f"(d[3])
+      : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "r"(b0), "r"(b1), "f"(c[0]), "f"(c[1]), "f"(c[2]), "f"(c[3]));
 }
 // Four 8 x 8 matrices of 16-bit numbers from shared memory, transposed: lane 8 k + r names the address of row r (16
 // bytes, aligned) of matrix k; out[k] holds of matrix k what PTX's ldmatrix.x4.trans gives.

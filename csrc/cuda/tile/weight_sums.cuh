@@ -1,7 +1,7 @@
 // Gradients of weights: summed in the registers of a block over all edges that it sees, then over blocks in their order.
 //
-// A warp has a sixteenth of results by half of the inputs of each square matrix: rows 16 (warp / 2) ... + 15, and of the
-// columns' blocks of eight those of its half.
+// A warp has 16 results and half of the inputs of each matrix: rows 16 (warp / 2) ... + 15, and of the columns' blocks of
+// eight those of its half.
 #pragma once
 
 #include "image.h"
@@ -47,10 +47,10 @@ struct EdgeNumbers {
   CLOF_DEVICE float& at(int which, int edge) const { return base[which * kBlockEdges + edge]; }
 };
 
-// Sums of one square matrix, with those of its bias in the first column of `bias`.
-struct MatrixSums {
-  static constexpr int kOwnBlocks = 4;
-  float square[kOwnBlocks][4], bias[4];
+// Sums of one matrix, of which a warp has `Blocks` blocks of columns; `bias` has those of its bias in the first column,
+// and in the second what the first Linear's matrix has for r.
+template <int Blocks> struct MatrixSums {
+  float square[Blocks][4], bias[4];
 
   CLOF_DEVICE void clear() {
 #pragma unroll
@@ -63,57 +63,79 @@ struct MatrixSums {
   }
 };
 
-// Adds (gradients)^T (inputs) over the edges of the block, for `blocks` blocks of columns from `first` on; `second` gives
-// the numbers of edges whose products with the gradients make the second column of `bias`.
-template <class Kind, int Width, class Second>
-CLOF_DEVICE void add_gradients(MatrixSums& sums, const char* grad, const char* inputs, int first, int blocks, int warp,
-                               const Lane& lane, const Second& second) {
+// Columns' blocks of a warp: how many, from where.
+CLOF_DEVICE int own_blocks(int columns) { return (columns / 8 + 1) / 2; }
+CLOF_DEVICE int first_block(int columns, int warp) { return warp % 2 * own_blocks(columns); }
+
+// Adds (gradients)^T (inputs of so many columns) over the edges of the block. Columns(s, c) gives the operand registers of
+// what makes the columns of `bias`.
+template <class Kind, int Width, int Blocks, class BiasColumns>
+CLOF_DEVICE void add_gradients(MatrixSums<Blocks>& sums, const char* grad, const char* inputs, int columns, int warp,
+                               const Lane& lane, const BiasColumns& bias_columns) {
   const LeftReader<Kind, Width> left(grad, warp / 2, lane);
-  const RightReader<Kind, Width, MatrixSums::kOwnBlocks / 2> right(inputs, first, lane);
+  const RightReader<Kind, Width, Blocks / 2> right(inputs, first_block(columns, warp), lane);
 #pragma unroll 4
   for (int s = 0; s < kBlockEdges / kStepEdges<Kind>; ++s) {
     uint32_t a[4], b[4], c[2];
     left.read(a, s);
 #pragma unroll
-    for (int j = 0; j < MatrixSums::kOwnBlocks; j += 2) {
-      if (j < blocks) {
+    for (int j = 0; j < Blocks; j += 2) {
+      if (j < own_blocks(columns)) {
         right.read(b, s, j / 2);
-        Kind::multiply(sums.square[j], a, b[0], b[1]);
-        Kind::multiply(sums.square[j + 1], a, b[2], b[3]);
+        Kind::multiply(sums.square[j], a, b[0], b[1], sums.square[j]);
+        Kind::multiply(sums.square[j + 1], a, b[2], b[3], sums.square[j + 1]);
       }
     }
-    edge_vectors<Kind>(c[0], c[1], s, lane,
-                       [&](int edge) { return lane.g == 0 ? 1.0f : lane.g == 1 ? second(edge) : 0.0f; });
-    Kind::multiply(sums.bias, a, c[0], c[1]);
+    bias_columns(s, c);
+    Kind::multiply(sums.bias, a, c[0], c[1], sums.bias);
   }
 }
+
+// A column of ones.
+template <class Kind> struct Ones {
+  uint32_t column;
+
+  CLOF_DEVICE explicit Ones(const Lane& lane) {
+    uint32_t same;
+    edge_vectors<Kind>(column, same, 0, lane, [&](int) { return lane.g == 0 ? 1.0f : 0.0f; });
+  }
+  CLOF_DEVICE void operator()(int, uint32_t (&c)[2]) const { c[0] = c[1] = column; }
+};
+
+// A column of ones, and one of a number for each edge.
+template <class Kind> struct OnesAnd {
+  const float* numbers;
+  const Lane& lane;
+
+  CLOF_DEVICE void operator()(int s, uint32_t (&c)[2]) const {
+    edge_vectors<Kind>(c[0], c[1], s, lane,
+                       [&](int edge) { return lane.g == 0 ? 1.0f : lane.g == 1 ? numbers[edge] : 0.0f; });
+  }
+};
 
 // Adds (rows [from, to) of the numbers of edges)^T (inputs); a warp has the block of columns of its number.
 template <class Kind, int Width>
 CLOF_DEVICE void add_head_gradients(float (&sums)[4], const EdgeNumbers& numbers, int from, int to, const char* inputs,
                                     int warp, const Lane& lane) {
-  const RightReader<Kind, Width, 1> right(inputs, warp / 2 * 2, lane);
+  const BlockReader<Kind, Width> right(inputs, warp, lane);
   const bool there = lane.g >= from && lane.g < to;
 #pragma unroll 4
   for (int s = 0; s < kBlockEdges / kStepEdges<Kind>; ++s) {
-    uint32_t a[4] = {}, b[4];
+    uint32_t a[4] = {}, b[2];
     edge_vectors<Kind>(a[0], a[2], s, lane, [&](int edge) { return there ? numbers.at(lane.g, edge) : 0.0f; });
-    right.read(b, s, 0);
-    Kind::multiply(sums, a, warp % 2 ? b[2] : b[0], warp % 2 ? b[3] : b[1]);
+    right.read(b, s);
+    Kind::multiply(sums, a, b[0], b[1], sums);
   }
 }
-
-// Columns' blocks of a warp: from where, how many.
-CLOF_DEVICE int own_blocks(int columns) { return (columns / 8 + 1) / 2; }
-CLOF_DEVICE int first_block(int columns, int warp) { return warp % 2 * own_blocks(columns); }
 
 // Sums are written by the first chunk of edges, and added to by the others.
 CLOF_DEVICE void put(float* to, float sum, bool first_chunk) { *to = first_chunk ? sum : *to + sum; }
 
-CLOF_DEVICE void write_matrix(const MatrixSums& sums, float* to, int columns, bool first_chunk, int warp,
+template <int Blocks>
+CLOF_DEVICE void write_matrix(const MatrixSums<Blocks>& sums, float* to, int columns, bool first_chunk, int warp,
                               const Lane& lane) {
 #pragma unroll
-  for (int j = 0; j < MatrixSums::kOwnBlocks; ++j) {
+  for (int j = 0; j < Blocks; ++j) {
     const int block = first_block(columns, warp) + j;
     if (j >= own_blocks(columns) || 8 * block >= columns) continue;
 #pragma unroll
@@ -125,7 +147,8 @@ CLOF_DEVICE void write_matrix(const MatrixSums& sums, float* to, int columns, bo
 }
 
 // A column of `bias`: its two numbers lie in the first lane of each row.
-CLOF_DEVICE void write_bias(const MatrixSums& sums, float* to, int column, bool first_chunk, int warp,
+template <int Blocks>
+CLOF_DEVICE void write_bias(const MatrixSums<Blocks>& sums, float* to, int column, bool first_chunk, int warp,
                             const Lane& lane) {
   if (warp % 2 || lane.t) return;
   put(to + 16 * (warp / 2) + lane.g, sums.bias[column], first_chunk);
