@@ -121,6 +121,11 @@ inline NodeLinear node_linear_of(const FrameMessageProblem& p, void* parts) {
   return a;
 }
 
+// Whether gradients of single numbers are wanted: the biases of the gate and of the head.
+inline bool has_scalars(const FrameMessageProblem& p) {
+  return p.att_mlp.weight != nullptr || p.coord_mlp[p.num_coord_linears - 1].bias != nullptr;
+}
+
 // Collects what the image is made of.
 class Packer {
  public:

@@ -110,6 +110,7 @@ template <class Kind, int Width> struct BackwardPass {
     g.rows = reinterpret_cast<float*>(memory + places.rows);
     g.sums = reinterpret_cast<float*>(memory + places.sums);
     g.places = SumPlaces::of(image);
+    g.with_scalars = has_scalars(p);
     SenderSums senders = {p.graph,    reinterpret_cast<int32_t*>(memory + places.place_of), 0, 0, g.rows,
                           grad_parts, g.grad_pos};
     start_preparation<Kind, Width>(backward_preparation(p, image, memory + places.image, memory + places.parts,

@@ -68,6 +68,7 @@ template <class Kind> void run_backward(const FrameMessageProblem& p, int64_t mo
   g.grad_edge_weight = p.grad_edge_weight;
   g.rows = reinterpret_cast<float*>(memory.at(places.rows));
   g.places = SumPlaces::of(image);
+  g.with_scalars = has_scalars(p);
   g.sums = sums;
   SenderSums senders = {p.graph,    reinterpret_cast<int32_t*>(memory.at(places.place_of)), 0, 0, g.rows,
                         grad_parts, g.grad_pos};

@@ -352,6 +352,9 @@ CLOF_DEVICE uint32_t ballot(bool condition) {
 CLOF_DEVICE int lowest_bit(uint32_t bits) { return __builtin_ctz(bits); }
 CLOF_DEVICE int highest_bit(uint32_t bits) { return 31 - __builtin_clz(bits); }
 CLOF_DEVICE void prefetch(const void*) {}
+CLOF_DEVICE void store_four(float* to, float x, float y, float z, float w) {
+  *reinterpret_cast<float4*>(to) = {x, y, z, w};
+}
 CLOF_DEVICE int popcount(uint32_t bits) { return __builtin_popcount(bits); }
 
 CLOF_DEVICE uint32_t bits_of(float x) {

@@ -20,6 +20,7 @@ struct EdgeBlockGradients {
   float* rows;               // (end - begin, Width + 4): what senders get of each edge
   float* sums;               // (blocks, SumPlaces::total)
   bool first_chunk;          // of several launches: sums are written, not added to
+  bool with_scalars;         // there is a gate or the head has a bias
   SumPlaces places;
 };
 
@@ -34,7 +35,7 @@ template <int Width> constexpr int kSlotBytes = kBlockEdges * Width * int(sizeof
 
 template <class Kind, int Width> int backward_shared_bytes(const Image& image) {
   return BackwardPlace<Kind>::bytes(image) + kSlots * kSlotBytes<Width> +
-         EdgeNumbers::kCount * kBlockEdges * int(sizeof(float));
+         (EdgeNumbers::kCount * kBlockEdges + kScalars * kBackwardWarps) * int(sizeof(float));
 }
 
 struct BackwardWrite {
@@ -55,19 +56,21 @@ struct BackwardWrite {
   }
 };
 
-// Gradients by an edge's two positions, given those by its vector and by r.
-CLOF_DEVICE Ends<float> position_vjp(const EdgeBlock& a, const Ends<float>& x, Vec3<float> q, Vec3<float> by_vector,
-                                     float by_radial) {
-  const Vec3<float> d = x.i - x.j, along = (2.0f * by_radial) * d;
-  Ends<float> grad;
+// Gradients by an edge's two positions, given that by its vector.
+CLOF_DEVICE Ends<float> position_vjp(const EdgeBlock& a, const Ends<float>& x, Vec3<float> q, Vec3<float> by_vector) {
   if (a.axes == 3) {
-    grad = edge_frame_vjp(frame_parts(a.mode, x), x, {q.x * by_vector, q.y * by_vector, q.z * by_vector});
-  } else {
-    const Vec3<float> by_d = axis_vjp(axis_scale(a.mode, d, 0.0f), d, q.x * by_vector);
-    grad = {by_d, -by_d};
+    return edge_frame_vjp(frame_parts(a.mode, x), x, {q.x * by_vector, q.y * by_vector, q.z * by_vector});
   }
-  return {grad.i + along, grad.j - along};
+  const Vec3<float> d = x.i - x.j, by_d = axis_vjp(axis_scale(a.mode, d, 0.0f), d, q.x * by_vector);
+  return {by_d, -by_d};
 }
+
+// What the head leaves of the own row's edge.
+struct OwnGradients {
+  Ends<float> by_pos;  // by way of its vector
+  Vec3<float> d;
+  float by_weight;  // of the vector's part
+};
 
 template <class Kind, class Function, int Width> class BackwardTile {
  public:
@@ -86,50 +89,53 @@ template <class Kind, class Function, int Width> class BackwardTile {
     of_coordinate.clear();
     of_edge.clear();
 #pragma unroll
-    for (int k = 0; k < 4; ++k) of_head[k] = of_scalars[k] = 0.0f;
+    for (int k = 0; k < 4; ++k) of_head[k] = 0.0f;
+    if (lane().number < kScalars) own_scalars()[lane().number] = 0.0f;
   }
 
-  // A tile of every warp of the block, perhaps an empty one. All warps of the block call it together.
+  // A tile of every warp of the block, perhaps an empty one. All warps of the block call it together. What registers do
+  // not hold waits in slots: z, the argument of the last activation, in one that is free until it is needed again.
   template <class Sums> CLOF_DEVICE void run(const Edges& edges, Sums& sums, const BackwardWrite& write) {
     const float own_radial = edges.radial();
-    Rows<Width> last[1], gated[1];  // what the last activation of edge_mlp gets, and what it makes of it
-    forward(edges, own_radial, last);
-    gated[0] = last[0];
-    activate<Function>(gated[0], a.activation);
+    const int last_slot = a.coordinate ? kInputSlot : kGradientSlot;
     float gate[2] = {1.0f, 1.0f};
-    if (a.gated) {
-      tile.gates(gated, gate);
-      scale_rows(gated, gate);
+    OwnGradients own;
+    Rows<Width> grad[1], slope;
+    {
+      Rows<Width> gated[1];
+      forward(edges, own_radial, gated);
+      keep(gated[0], slot(last_slot), warp, lane());
+      activate<Function>(gated[0], a.activation);
+      if (a.gated) {
+        tile.gates(gated, gate);
+        scale_rows(gated, gate);
+      }
+      if (a.coordinate) {
+        Rows<Width> z[1];
+        tile.linear(gated, a.layout.coordinate, a.layout.biases[kMaxLayers], z);
+        activate<Function>(z[0], slope, a.activation);
+        own = head_gradient(edges, z, kGradientSlot, grad[0]);
+        times(grad[0], slope);
+      } else {
+        own = head_gradient(edges, gated, kInputSlot, grad[0]);
+      }
     }
-    Vec3<float> q, by_vector;
-    float by_weight;
-    Rows<Width> grad[1];
+    message_again(last_slot, gate, slope);
     if (a.coordinate) {
-      Rows<Width> z[1], slope;
-      // It stays there alone: registers are short.
-      operand(kInputSlot).rows(gated[0]);
-      tile.linear(gated, a.layout.coordinate, a.layout.biases[kMaxLayers], z);
-      activate<Function>(z[0], slope, a.activation);
-      q = tile.coefficients(z);
-      head_gradient(edges, q, by_vector, by_weight, z[0], kGradientSlot, grad[0]);
-      times(grad[0], slope);
       operand(kGradientSlot).rows(grad[0]);
       block_barrier();
       add_square(of_coordinate, kInputSlot);
       back_through(a.layout.coordinate_transposed, grad);
       block_barrier();
-    } else {
-      q = tile.coefficients(gated);
-      head_gradient(edges, q, by_vector, by_weight, gated[0], kInputSlot, grad[0]);
     }
-    message_gradient(edges, by_weight, grad[0]);
-    if (a.gated) gate_gradient(last[0], gate, grad[0]);
-    activate_each<Function>(last[0], a.activation, [&](int n, int k, Slope y) { grad[0].at[n][k] *= y.slope; });
+    message_gradient(edges, own.by_weight, grad[0]);
+    if (a.gated) gate_gradient(gate, grad[0]);
+    times(grad[0], slope);
     // edge_mlp in reverse.
 #pragma unroll
     for (int k = kMaxLayers - 1; k >= 0; --k) {
       if (k < a.layers) {
-        Rows<Width> z, slope;
+        Rows<Width> z;
         take_back(z, slot(k), warp, lane());
         activate<Function>(z, slope, a.activation);
         operand(kGradientSlot).rows(grad[0]);
@@ -146,9 +152,9 @@ template <class Kind, class Function, int Width> class BackwardTile {
     first_gradient(edges, own_radial, grad);
     float by_radial[2];
     row_products<Kind, Width>(grad, tile.vector(a.layout.radial), by_radial);
-    const Ends<float> by_pos = position_vjp(a, edges.x, q, by_vector, Edges::own_of(by_radial, lane()));
-    write_rows(edges, grad[0], by_pos.j);
-    sums.add(edges, grad, by_pos.i, write);
+    const Vec3<float> along = (2.0f * Edges::own_of(by_radial, lane())) * own.d;
+    write_rows(edges, grad[0], own.by_pos.j - along);
+    sums.add(edges, grad, own.by_pos.i + along, write);
   }
 
   // Writes the sums of weights' gradients.
@@ -185,11 +191,14 @@ template <class Kind, class Function, int Width> class BackwardTile {
   MatrixSums<kSquareBlocks> of_layers[kMaxLayers], of_coordinate;
   MatrixSums<kEdgeBlocks> of_edge;
   float of_head[4];
-  float of_scalars[kScalars];  // of the own rows: the biases of the gate and of the head
 
   CLOF_DEVICE const Lane& lane() const { return tile.lane; }
   CLOF_DEVICE char* slot(int k) const { return slots + k * kSlotBytes<Width>; }
   CLOF_DEVICE OperandWriter<Kind, Width> operand(int k) const { return OperandWriter<Kind, Width>(slot(k), warp, lane()); }
+  // The warp's sums for the biases of the gate and of the head.
+  CLOF_DEVICE float* own_scalars() const {
+    return numbers.base + EdgeNumbers::kCount * kBlockEdges + kScalars * warp;
+  }
   CLOF_DEVICE int own_edge() const { return kRows * warp + Edges::own_row(lane()); }
 
   CLOF_DEVICE void forward(const Edges& edges, float own_radial, Rows<Width> (&z)[1]) {
@@ -214,32 +223,29 @@ template <class Kind, class Function, int Width> class BackwardTile {
     }
   }
 
-  // From the vector to the head's input, `z`, which goes to a slot.
-  CLOF_DEVICE void head_gradient(const Edges& edges, Vec3<float> q, Vec3<float>& by_vector, float& by_weight,
-                                 const Rows<Width>& z, int input_slot, Rows<Width>& grad) {
-    const bool exists = edges.own_receiver >= 0;
+  // From the coefficients, made of `z`, to the positions and back to z, which goes to a slot.
+  CLOF_DEVICE OwnGradients head_gradient(const Edges& edges, const Rows<Width> (&z)[1], int input_slot,
+                                         Rows<Width>& grad) {
+    const Vec3<float> q = tile.coefficients(z);
+    operand(input_slot).rows(z[0]);
     Vec3<float> given = {0.0f, 0.0f, 0.0f};
-    if (exists) {
-      given = mean_scale(a.vector_mean, edges.own_degree()) * Edges::position(g.grad_vector, edges.own_receiver);
+    if (edges.own_exists) {
+      given = mean_scale(a.vector_mean, edges.own_degree()) * Edges::position(g.grad_vector, edges.own.receiver);
     }
     const Mat3<float> vectors = basis_vectors(a, edges.x);
     const Vec3<float> vector = transposed(vectors, q), bounded = clamped(vector, a.clamp);
-    by_weight = dot(given, bounded);
-    const Vec3<float> weighed = tile.edge_weight(edges.own_edge) * given;
+    const Vec3<float> weighed = tile.edge_weight(edges.own.edge) * given;
     // Where a component was cut its gradient is 0.
-    by_vector = {bounded.x == vector.x ? weighed.x : 0.0f, bounded.y == vector.y ? weighed.y : 0.0f,
-                 bounded.z == vector.z ? weighed.z : 0.0f};
+    const Vec3<float> by_vector = {bounded.x == vector.x ? weighed.x : 0.0f, bounded.y == vector.y ? weighed.y : 0.0f,
+                                   bounded.z == vector.z ? weighed.z : 0.0f};
     Vec3<float> by_q = vectors * by_vector;
     if (a.tanh) by_q = {by_q.x * (1.0f - q.x * q.x), by_q.y * (1.0f - q.y * q.y), by_q.z * (1.0f - q.z * q.z)};
     const float own[kMaxAxes] = {by_q.x, by_q.y, by_q.z};
-    operand(input_slot).rows(z);
     grad.fill(0.0f);
 #pragma unroll
     for (int axis = 0; axis < kMaxAxes; ++axis) {
-      if (Edges::counts(lane())) {
-        numbers.at(axis, own_edge()) = own[axis];
-        of_scalars[kHeadBias + axis] += own[axis];
-      }
+      if (Edges::counts(lane())) numbers.at(axis, own_edge()) = own[axis];
+      add_scalar(kHeadBias + axis, own[axis]);
       if (axis >= a.axes) continue;
       const Columns<Kind, Width> head = tile.head(axis);
       const float by_row[2] = {Edges::of_row(own[axis], 0, lane()), Edges::of_row(own[axis], 1, lane())};
@@ -249,9 +255,30 @@ template <class Kind, class Function, int Width> class BackwardTile {
         for (int k = 0; k < 4; ++k) grad.at[n][k] += by_row[k / 2] * head.at[n][k % 2];
       }
     }
+    const OwnGradients result = {position_vjp(a, edges.x, q, by_vector), edges.x.i - edges.x.j, dot(given, bounded)};
     block_barrier();
     add_head_gradients<Kind, Width>(of_head, numbers, 0, kMaxAxes, slot(input_slot), warp, lane());
     block_barrier();
+    return result;
+  }
+
+  // Adds the own rows' numbers to one of the warp's sums.
+  CLOF_DEVICE void add_scalar(int which, float own) {
+    if (!g.with_scalars) return;
+    float sum = Edges::counts(lane()) ? own : 0.0f;
+    for (int mask = 1; mask < kWarp; mask *= 2) sum += shuffle_xor(sum, mask);
+    if (lane().number == 0) own_scalars()[which] += sum;
+  }
+
+  // The gated message as an operand in its slot, and the slope of the activation that made it.
+  CLOF_DEVICE void message_again(int last_slot, const float (&gate)[2], Rows<Width>& slope) {
+    Rows<Width> gated[1];
+    take_back(gated[0], slot(last_slot), warp, lane());
+    activate<Function>(gated[0], slope, a.activation);
+    if (!a.coordinate) return;
+    if (a.gated) scale_rows(gated, gate);
+    warp_barrier();
+    operand(kInputSlot).rows(gated[0]);
   }
 
   CLOF_DEVICE void message_gradient(const Edges& edges, float by_weight, Rows<Width>& grad) {
@@ -261,8 +288,10 @@ template <class Kind, class Function, int Width> class BackwardTile {
     for (int h = 0; h < 2; ++h) {
       const float scale = Edges::of_row(own_scale, h, lane());
       const bool exists = edges.exists(h, lane());
-      load_narrow_row<Kind>(given, h, g.grad_message, int64_t(edges.receiver[h]) * a.hidden, a.hidden, lane());
-      const float weighed = scale * tile.edge_weight(edges.edge[h]);
+      const int64_t receiver = Edges::of_row(edges.own.receiver, h, lane());
+      const int edge = Edges::of_row(edges.own.edge, h, lane());
+      load_narrow_row<Kind>(given, h, g.grad_message, receiver * a.hidden, a.hidden, lane());
+      const float weighed = scale * tile.edge_weight(edge);
 #pragma unroll
       for (int n = 0; n < Width / 8; ++n) {
 #pragma unroll
@@ -290,21 +319,28 @@ template <class Kind, class Function, int Width> class BackwardTile {
       by_row[h] += shuffle_xor(by_row[h], 1);
       by_row[h] += shuffle_xor(by_row[h], 2);
     }
-    if (Edges::counts(lane()) && edges.own_receiver >= 0) {
-      store_number<Kind>(g.grad_edge_weight, edges.own_edge, by_weight + Edges::own_of(by_row, lane()));
+    if (Edges::counts(lane()) && edges.own_exists) {
+      store_number<Kind>(g.grad_edge_weight, edges.own.edge, by_weight + Edges::own_of(by_row, lane()));
     }
   }
 
   // Gradient by the message before its gate. The gated message is in the input slot.
-  CLOF_DEVICE void gate_gradient(const Rows<Width>& last, const float (&gate)[2], Rows<Width>& grad) {
-    float along[2] = {};
-    activate_each<Function>(last, a.activation, [&](int n, int k, Slope y) { along[k / 2] += grad.at[n][k] * y.value; });
-    float by_gate[2];
+  CLOF_DEVICE void gate_gradient(const float (&gate)[2], Rows<Width>& grad) {
+    Rows<Width> gated;
+    operand(kInputSlot).read_rows(gated);
+    float by_gate[2] = {}, by_weight[2];
 #pragma unroll
     for (int h = 0; h < 2; ++h) {
-      along[h] += shuffle_xor(along[h], 1);
-      along[h] += shuffle_xor(along[h], 2);
-      by_gate[h] = along[h] * gate[h] * (1.0f - gate[h]);
+#pragma unroll
+      for (int n = 0; n < Width / 8; ++n) {
+#pragma unroll
+        for (int k = 2 * h; k < 2 * h + 2; ++k) by_gate[h] += grad.at[n][k] * gated.at[n][k];
+      }
+      by_gate[h] += shuffle_xor(by_gate[h], 1);
+      by_gate[h] += shuffle_xor(by_gate[h], 2);
+      by_gate[h] *= 1.0f - gate[h];
+      // Multiplied with the gated message it makes the gradient of the gate's weight; a closed gate adds nothing.
+      by_weight[h] = gate[h] > 0.0f ? by_gate[h] / gate[h] : 0.0f;
     }
     const Columns<Kind, Width> weight = tile.vector(a.layout.gate);
 #pragma unroll
@@ -312,15 +348,11 @@ template <class Kind, class Function, int Width> class BackwardTile {
 #pragma unroll
       for (int k = 0; k < 4; ++k) grad.at[n][k] = grad.at[n][k] * gate[k / 2] + by_gate[k / 2] * weight.at[n][k % 2];
     }
-    if (Edges::counts(lane())) {
-      const int h = lane().t % 2;
-      of_scalars[kGateBias] += by_gate[h];
-      // Multiplied with the gated message, which lies in its slot, it makes the weight's gradient.
-      numbers.at(EdgeNumbers::kGate, own_edge()) = along[h] * (1.0f - gate[h]);
-    }
+    add_scalar(kGateBias, Edges::own_of(by_gate, lane()));
+    if (Edges::counts(lane())) numbers.at(EdgeNumbers::kGate, own_edge()) = Edges::own_of(by_weight, lane());
     block_barrier();
-    add_head_gradients<Kind, Width>(of_head, numbers, EdgeNumbers::kGate, EdgeNumbers::kGate + 1, slot(kInputSlot), warp,
-                                    lane());
+    add_head_gradients<Kind, Width>(of_head, EdgeNumbers{&numbers.at(EdgeNumbers::kGate, 0)}, kMaxAxes, 1,
+                                    slot(kInputSlot), warp, lane());
     block_barrier();
   }
 
@@ -366,8 +398,8 @@ template <class Kind, class Function, int Width> class BackwardTile {
                   NoStart());
 #pragma unroll
     for (int h = 0; h < 2; ++h) {
+      const int64_t row = int64_t(Edges::of_row(edges.own.edge, h, lane())) * a.edge_features;
       if (!edges.exists(h, lane())) continue;
-      const int64_t row = int64_t(edges.edge[h]) * a.edge_features;
       for_groups<Kind, kEdgeGradientColumns>(lane(), [&](int n, int column) {
         float values[Kind::kGroup];
 #pragma unroll
@@ -384,29 +416,23 @@ template <class Kind, class Function, int Width> class BackwardTile {
       float* row = g.rows + (edges.place - a.begin + lane().g + 8 * h) * kPartial<Width>;
 #pragma unroll
       for (int n = 0; n < Width / 8; n += 2) {
-        const float4 x = {grad.at[n][2 * h], grad.at[n][2 * h + 1], grad.at[n + 1][2 * h], grad.at[n + 1][2 * h + 1]};
-        *reinterpret_cast<float4*>(row + feature<Kind>(n, lane().t, 0)) = x;
+        store_four(row + feature<Kind>(n, lane().t, 0), grad.at[n][2 * h], grad.at[n][2 * h + 1], grad.at[n + 1][2 * h],
+                   grad.at[n + 1][2 * h + 1]);
       }
     }
-    if (Edges::counts(lane()) && edges.own_receiver >= 0) {
-      float* row = g.rows + (edges.place - a.begin + Edges::own_row(lane())) * kPartial<Width> + Width;
-      *reinterpret_cast<float4*>(row) = {by_sender.x, by_sender.y, by_sender.z, 0.0f};
+    if (Edges::counts(lane()) && edges.own_exists) {
+      float* row = g.rows + (edges.place - a.begin + Edges::own_row(lane())) * kPartial<Width>;
+      store_four(row + Width, by_sender.x, by_sender.y, by_sender.z, 0.0f);
     }
   }
 
-  // The block's sum, in the order of lanes and warps.
+  // The block's sums, in the order of warps.
   CLOF_DEVICE void finish_scalars(float* to) {
-    float* shared = numbers.base;
-#pragma unroll
-    for (int k = 0; k < kScalars; ++k) {
-      float sum = of_scalars[k];
-      for (int mask = 1; mask < kWarp; mask *= 2) sum += shuffle_xor(sum, mask);
-      if (lane().number == 0) shared[k * kBackwardWarps + warp] = sum;
-    }
     block_barrier();
     if (thread_index() >= kScalars) return;
+    const float* of_warps = numbers.base + EdgeNumbers::kCount * kBlockEdges + thread_index();
     float sum = 0.0f;
-    for (int k = 0; k < kBackwardWarps; ++k) sum += shared[thread_index() * kBackwardWarps + k];
+    for (int k = 0; k < kBackwardWarps; ++k) sum += of_warps[k * kScalars];
     put(to + thread_index(), sum, g.first_chunk);
   }
 };

@@ -51,30 +51,22 @@ struct OwnEdge {
 };
 
 // The edges of a warp's 16 or 32 rows. Row g + 8 h is in tile h / 2, as its row g + 8 (h % 2). Lane 4 g + t knows
-// everything of one row, its own: h = t, and with 16 rows h = t % 2; and what leads to memory of rows g + 8 h, all h.
+// everything of one row, its own: h = t, and with 16 rows h = t % 2; the lanes of a row ask each other.
 template <int Tiles> struct TileEdges {
   static constexpr int kHalves = 2 * Tiles, kSize = Tiles * kRows;
 
   int64_t place;
   int count;         // rows that are edges; the others repeat the last edge, or the first where there is none
-  int own_receiver;  // -1 where the own row is no edge
-  int own_edge;
+  OwnEdge own;
+  bool own_exists;
   int own_start, own_stop;  // places of all edges of the own row's receiver
   Ends<float> x;
-  int receiver[kHalves], sender[kHalves], edge[kHalves];
 
-  CLOF_DEVICE TileEdges(const EdgeBlock& a, const OwnEdge& own, int64_t first, int64_t end, const Lane& lane)
-      : place(first), count(count_of(first, end)), own_edge(own.edge) {
+  CLOF_DEVICE TileEdges(const EdgeBlock& a, const OwnEdge& own_edge, int64_t first, int64_t end, const Lane& lane)
+      : place(first), count(count_of(first, end)), own(own_edge), own_exists(own_row(lane) < count) {
     x = {position(a.pos, own.receiver), position(a.pos, own.sender)};
     own_start = a.graph.receiver_start[own.receiver];
     own_stop = a.graph.receiver_start[own.receiver + 1];
-    own_receiver = own_row(lane) < count ? own.receiver : -1;
-#pragma unroll
-    for (int h = 0; h < kHalves; ++h) {
-      receiver[h] = of_row(own.receiver, h, lane);
-      sender[h] = of_row(own.sender, h, lane);
-      edge[h] = of_row(own.edge, h, lane);
-    }
   }
 
   CLOF_DEVICE static int count_of(int64_t first, int64_t end) { return int(end - first < kSize ? end - first : kSize); }

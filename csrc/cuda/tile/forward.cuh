@@ -81,7 +81,7 @@ template <class Kind, class Function, int Width> CLOF_DEVICE void forward(const 
     } else {
       q = tile.coefficients(z);
     }
-    const float own_weight = tile.edge_weight(edges.own_edge);
+    const float own_weight = tile.edge_weight(edges.own.edge);
     const Vec3<float> vector = own_weight * clamped(transposed(basis_vectors(a, edges.x), q), a.clamp);
     if (a.edge_weight != nullptr) {
       float weight[2 * kTiles];

@@ -41,14 +41,14 @@ template <class Kind, int Width> class ReceiverSums {
                        const Write& write) {
     for (int first = 0; first < edges.count;) {
       const int owner = 4 * (first % 8) + first / 8;
-      const int receiver = shuffle(edges.own_receiver, owner);
+      const int receiver = shuffle(edges.own.receiver, owner);
       if (receiver != open_) {
         close(write);
         open_ = receiver;
         start_ = shuffle(edges.own_start, owner);
         stop_ = shuffle(edges.own_stop, owner);
       }
-      const bool own = edges.own_receiver == open_ && TileEdges<Tiles>::counts(lane);
+      const bool own = edges.own_exists && edges.own.receiver == open_ && TileEdges<Tiles>::counts(lane);
       const int found = popcount(ballot(own));
 #pragma unroll
       for (int h = 0; h < 2 * Tiles; ++h) {

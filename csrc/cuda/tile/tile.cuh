@@ -64,7 +64,8 @@ template <class Kind, int Width, int Tiles, class Place> struct Tile {
 
   CLOF_DEVICE RowsInMemory edge_features(const Edges& edges, int tile) const {
     return {a.edge_attr,
-            {int64_t(edges.edge[2 * tile]) * a.edge_features, int64_t(edges.edge[2 * tile + 1]) * a.edge_features},
+            {int64_t(Edges::of_row(edges.own.edge, 2 * tile, lane)) * a.edge_features,
+             int64_t(Edges::of_row(edges.own.edge, 2 * tile + 1, lane)) * a.edge_features},
             a.edge_features};
   }
 
@@ -86,8 +87,10 @@ template <class Kind, int Width, int Tiles, class Place> struct Tile {
 #pragma unroll
         for (int k = 0; k < 2; ++k) rows.at[n][2 * (h % 2) + k] = radial * of_radial.at[n][k];
       }
-      add_row<Kind>(rows, h % 2, parts + 2 * int64_t(edges.receiver[h]) * Width, lane);
-      add_row<Kind>(rows, h % 2, parts + (2 * int64_t(edges.sender[h]) + 1) * Width, lane);
+      const int64_t receiver = Edges::of_row(edges.own.receiver, h, lane);
+      const int64_t sender = Edges::of_row(edges.own.sender, h, lane);
+      add_row<Kind>(rows, h % 2, parts + 2 * receiver * Width, lane);
+      add_row<Kind>(rows, h % 2, parts + (2 * sender + 1) * Width, lane);
     }
     const Stored* weight = weights.template of_edges<Place::kEdges>(weights.layout.edge);
     add_units<Kind, Width>(z, units, a.edge_features, WeightReader<Kind, Width>(weight, lane));

@@ -30,6 +30,11 @@ CLOF_DEVICE char* shared_memory() {
 CLOF_DEVICE void block_barrier() { __syncthreads(); }
 CLOF_DEVICE void warp_barrier() { __syncwarp(); }
 
+// Four numbers to global memory at once; left alone, the compiler may write them one by one.
+CLOF_DEVICE void store_four(float* to, float x, float y, float z, float w) {
+  asm volatile("st.global.v4.f32 [%0], {%1, %2, %3, %4};" : : "l"(to), "f"(x), "f"(y), "f"(z), "f"(w) : "memory");
+}
+
 // Asks for the 128 bytes around an address to be brought to the second-level cache.
 CLOF_DEVICE void prefetch(const void* address) { asm volatile("prefetch.global.L2 [%0];" : : "l"(address)); }
 

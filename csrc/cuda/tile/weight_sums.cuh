@@ -39,9 +39,10 @@ struct SumPlaces {
   }
 };
 
-// A number for each edge of the block: gradients of coefficients and of the gate's input, and r.
+// A number for each edge of the block: the gradients of coefficients; when these have been read that of the gate's input;
+// then r.
 struct EdgeNumbers {
-  static constexpr int kGate = kMaxAxes, kRadial = kMaxAxes + 1, kCount = kMaxAxes + 2;
+  static constexpr int kGate = 0, kRadial = 1, kCount = kMaxAxes;
   float* base;
 
   CLOF_DEVICE float& at(int which, int edge) const { return base[which * kBlockEdges + edge]; }
@@ -113,16 +114,18 @@ template <class Kind> struct OnesAnd {
   }
 };
 
-// Adds (rows [from, to) of the numbers of edges)^T (inputs); a warp has the block of columns of its number.
+// Adds (the numbers of edges, `count` rows)^T (inputs) to the rows from `first` on; a warp has the block of columns of its
+// number.
 template <class Kind, int Width>
-CLOF_DEVICE void add_head_gradients(float (&sums)[4], const EdgeNumbers& numbers, int from, int to, const char* inputs,
-                                    int warp, const Lane& lane) {
+CLOF_DEVICE void add_head_gradients(float (&sums)[4], const EdgeNumbers& numbers, int first, int count,
+                                    const char* inputs, int warp, const Lane& lane) {
   const BlockReader<Kind, Width> right(inputs, warp, lane);
-  const bool there = lane.g >= from && lane.g < to;
+  const int which = lane.g - first;
+  const bool there = which >= 0 && which < count;
 #pragma unroll 4
   for (int s = 0; s < kBlockEdges / kStepEdges<Kind>; ++s) {
     uint32_t a[4] = {}, b[2];
-    edge_vectors<Kind>(a[0], a[2], s, lane, [&](int edge) { return there ? numbers.at(lane.g, edge) : 0.0f; });
+    edge_vectors<Kind>(a[0], a[2], s, lane, [&](int edge) { return there ? numbers.at(which, edge) : 0.0f; });
     right.read(b, s);
     Kind::multiply(sums, a, b[0], b[1], sums);
   }
