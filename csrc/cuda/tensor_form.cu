@@ -24,20 +24,31 @@ void run(const TensorFormArguments& a, Place role, const Stream& stream) {
 constexpr int kFormThreads = 128;
 constexpr int kFormWarps = kFormThreads / kLanes;
 
+// Calls body with the lanes that share an edge, as a constant.
+template <class Body> void with_lanes(const TensorFormArguments& a, const Body& body) {
+  switch (lanes_of_channels(a.channels)) {
+    case 1: return body(std::integral_constant<int, 1>());
+    case 4: return body(std::integral_constant<int, 4>());
+    default: return body(std::integral_constant<int, kMostLanes>());
+  }
+}
+
 template <class T, class U, int R, bool WithPos>
 void run_on_edges(const TensorFormArguments& a, T* parts, const Stream& stream) {
-  using Kernel = TensorFormEdges<T, U, R, WithPos>;
-  launch_tiles<kFormThreads>(Kernel{{{a}}, lanes_of_channels(a.channels, kLanes), parts},
-                             quotient_up(a.graph.num_edges, kFormThreads),
-                             shared_bytes_of_runs<typename Kernel::Run>(kFormThreads), stream);
+  with_lanes(a, [&](auto lanes) {
+    using Kernel = TensorFormEdges<T, U, R, WithPos, decltype(lanes)::value>;
+    launch_tiles<kFormThreads>(Kernel{{{a}}, parts}, quotient_up(a.graph.num_edges, kFormThreads),
+                               shared_bytes_of_runs<typename Kernel::Run>(kFormThreads), stream);
+  });
 }
 
 template <class T, class U, int R, bool WithPos>
 void run_on_nodes(const TensorFormArguments& a, Place role, T* parts, const Stream& stream) {
-  using Kernel = TensorFormNodes<T, U, R, WithPos>;
-  launch_tiles<kFormThreads>(Kernel{{{a}}, lanes_of_channels(a.channels, kNodeChannels), role, parts},
-                             quotient_up(a.graph.num_nodes, kFormWarps),
-                             shared_bytes_of_runs<typename Kernel::Run>(kFormThreads), stream);
+  with_lanes(a, [&](auto lanes) {
+    using Kernel = TensorFormNodes<T, U, R, WithPos, decltype(lanes)::value>;
+    launch_tiles<kFormThreads>(Kernel{{{a}}, role, parts}, quotient_up(a.graph.num_nodes, kFormWarps),
+                               shared_bytes_of_runs<typename Kernel::Run>(kFormThreads), stream);
+  });
 }
 
 template <class T> void run_node_sums(const NodeSums<T>& sums, const Stream& stream) {

@@ -240,14 +240,24 @@ template <class T, class U, int R> struct FormCase {
   int blocks(int64_t items, int64_t per_block) const { return int(blocks_for(items, per_block)); }
 
   template <bool WithPos> void on_edges(const TensorFormArguments& arguments) {
-    using Kernel = TensorFormEdges<T, U, R, WithPos>;
+    if (a.channels == 1) return on_edges<WithPos, 1>(arguments);
+    if (a.channels <= 4) return on_edges<WithPos, 4>(arguments);
+    on_edges<WithPos, kMostLanes>(arguments);
+  }
+  template <bool WithPos, int Group> void on_edges(const TensorFormArguments& arguments) {
+    using Kernel = TensorFormEdges<T, U, R, WithPos, Group>;
     launch(blocks(a.graph.num_edges, 64), 64, shared_bytes_of_runs<typename Kernel::Run>(64),
-           Kernel{{{arguments}}, lanes_of_channels(a.channels, kLanes), parts.data()});
+           Kernel{{{arguments}}, parts.data()});
   }
   template <bool WithPos> void on_nodes(const TensorFormArguments& arguments) {
-    using Kernel = TensorFormNodes<T, U, R, WithPos>;
+    if (a.channels == 1) return on_nodes<WithPos, 1>(arguments);
+    if (a.channels <= 4) return on_nodes<WithPos, 4>(arguments);
+    on_nodes<WithPos, kMostLanes>(arguments);
+  }
+  template <bool WithPos, int Group> void on_nodes(const TensorFormArguments& arguments) {
+    using Kernel = TensorFormNodes<T, U, R, WithPos, Group>;
     launch(blocks(plan.nodes, 2), 64, shared_bytes_of_runs<typename Kernel::Run>(64),
-           Kernel{{{arguments}}, lanes_of_channels(a.channels, kNodeChannels), a.place, parts.data()});
+           Kernel{{{arguments}}, a.place, parts.data()});
   }
   void node_sums(const T* received, const T* sent, bool adds) {
     launch(blocks(plan.nodes, 8), 64, 0, NodeSums<T>{a.graph, received, sent, grad_pos.data(), adds});

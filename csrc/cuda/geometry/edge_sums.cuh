@@ -127,24 +127,32 @@ template <class T, class Sum, int Threads> struct EdgeSums {
   // edges in order are read as one piece.
   CLOF_DEVICE void compute(Shared& s, bool receives, int edge, bool active, int slot) const {
     T* rows = s.rows + warp_index() * kLanes * width;
-    const T* from = sum.gradient();
-    // Loaded beside the rows, not after them.
-    const auto inputs = sum.inputs(Rows<T>{{edge}});
-    const uint32_t lanes = ballot(active);
-    const int head = lowest_bit(lanes), row = shuffle(edge, head);
-    if (ballot(active && edge - row != lane_index() - head) == 0) {
-      const int count = (highest_bit(lanes) + 1 - head) * width;
+    const int lane = lane_index(), row = shuffle(edge, 0);
+    const bool in_order = ballot(active && edge - row == lane) == 0xffffffffu;
+    // All that is read is asked for before the first of it is waited for, if there are registers for it.
+    constexpr bool early = sizeof(T) == 4 && !Sum::second && node_width == 3;
+    T number[width];
+    if (in_order) {
+      const T* from = sum.gradient() + int64_t(row) * width + lane;
 #pragma unroll
-      for (int k = 0; k < width; ++k) {
-        const int at = k * kLanes + lane_index();
-        if (at < count) rows[head * width + at] = from[int64_t(row) * width + at];
-      }
+      for (int k = 0; k < width; ++k) number[k] = from[k * kLanes];
+    } else if (active) {
+      const T* from = sum.gradient() + int64_t(edge) * width;
+#pragma unroll
+      for (int k = 0; k < width; ++k) number[k] = from[k];
+    }
+    auto inputs = decltype(sum.inputs(Rows<T>{})){};
+    if (early) inputs = sum.inputs(Rows<T>{{edge}});
+    if (in_order) {
+#pragma unroll
+      for (int k = 0; k < width; ++k) rows[k * kLanes + lane] = number[k];
     } else if (active) {
 #pragma unroll
-      for (int k = 0; k < width; ++k) rows[lane_index() * width + k] = from[int64_t(edge) * width + k];
+      for (int k = 0; k < width; ++k) rows[lane * width + k] = number[k];
     }
     warp_barrier();
     if (active) {
+      if (!early) inputs = sum.inputs(Rows<T>{{edge}});
       const EndNumbers<T, node_width> both = sum.parts(inputs, rows, Rows<T>{{lane_index()}});
       if (receives && slot >= 0) store_part(s.kept, slot, both.j);
       store_part(s.parts, thread_index(), both.of(receives));

@@ -8,12 +8,9 @@
 
 namespace clof::cuda {
 
-// Lanes of a group: the least power of 2 that holds all channels, or `most`.
-inline int lanes_of_channels(int64_t channels, int most) {
-  int lanes = 1;
-  while (lanes < channels && lanes < most) lanes *= 2;
-  return lanes;
-}
+// Lanes that share an edge: enough for all channels, or kMostLanes, with several rounds of channels.
+constexpr int kMostLanes = 16;
+inline int lanes_of_channels(int64_t channels) { return channels <= 1 ? 1 : channels <= 4 ? 4 : kMostLanes; }
 
 // What a warp knows of its edges, in shared memory.
 template <class T> struct FormRun {
@@ -26,13 +23,12 @@ template <class T> struct FormRun {
 template <class Run> CLOF_DEVICE Run& run_of_warp() { return reinterpret_cast<Run*>(shared_memory())[warp_index()]; }
 template <class Run> constexpr int shared_bytes_of_runs(int threads) { return threads / kLanes * int(sizeof(Run)); }
 
-// A lane's place in its group: it has channels `channel`, `channel + group`, ... of the edges `edge`,
+// A lane's place in its group of `group` lanes: it has channels `channel`, `channel + group`, ... of the edges `edge`,
 // `edge + groups`, ...
-struct GroupLane {
-  int group, groups, channel, edge;
+template <int Group> struct GroupLane {
+  static constexpr int group = Group, groups = kLanes / Group;
 
-  CLOF_DEVICE explicit GroupLane(int group)
-      : group(group), groups(kLanes / group), channel(lane_index() % group), edge(lane_index() / group) {}
+  int channel = lane_index() % Group, edge = lane_index() / Group;
 };
 
 template <class T, class U, int R> struct Form {

@@ -7,13 +7,14 @@ namespace clof::cuda {
 
 // For each edge, in the order of their numbers: the gradient by s, by T on edges, and (WithPos) the parts of the
 // gradient by the positions, which belong to the receiver and to the sender.
-template <class T, class U, int R, bool WithPos> struct TensorFormEdges {
+template <class T, class U, int R, bool WithPos, int Group> struct TensorFormEdges {
   static constexpr int blocks_at_once = sizeof(T) == 8 ? 4 : WithPos ? 6 : 7;
   // Edges of a group that are read before the first of them is computed with.
   static constexpr int kAhead = 2;
 
+  using Lane = GroupLane<Group>;
+
   Form<T, U, R> form;
-  int group;
   T* parts;  // (2, E, 3)
 
   struct Run : FormRun<T> {
@@ -29,7 +30,7 @@ template <class T, class U, int R, bool WithPos> struct TensorFormEdges {
       const int count = int(smaller<int64_t>(kLanes, edges - first));
       const bool active = lane_index() < count;
       const Ends<T> x = form.start_run(run, first + lane_index(), active);
-      for (int channel = 0; channel < form.channels(); channel += group) walk(run, count, channel);
+      for (int channel = 0; channel < form.channels(); channel += Group) walk(run, count, channel);
       if constexpr (WithPos) {
         warp_barrier();
         Ends<T> grad{};
@@ -44,7 +45,7 @@ template <class T, class U, int R, bool WithPos> struct TensorFormEdges {
   // All edges of the run, for the channels from `first` on that the groups hold.
   CLOF_DEVICE void walk(Run& run, int count, int first) const {
     const TensorFormArguments& a = form.in.a;
-    const GroupLane lane(group);
+    const Lane lane;
     const int channel = first + lane.channel;
     for (int base = 0; base < count; base += kAhead * lane.groups) {
       Tensor<T, R> s[kAhead] = {}, t[kAhead] = {};
@@ -64,7 +65,7 @@ template <class T, class U, int R, bool WithPos> struct TensorFormEdges {
   }
 
   // The edge of a group, if it has one. All lanes of the warp call it.
-  CLOF_DEVICE void write_edge(Run& run, GroupLane lane, bool has_edge, int edge, int first, const Tensor<T, R>& s,
+  CLOF_DEVICE void write_edge(Run& run, Lane lane, bool has_edge, int edge, int first, const Tensor<T, R>& s,
                               Tensor<T, R> t) const {
     const TensorFormArguments& a = form.in.a;
     const Mat3<T> frame = form.matrix(run.frame + edge * 9);
@@ -76,7 +77,7 @@ template <class T, class U, int R, bool WithPos> struct TensorFormEdges {
 
   // Writes the channels of a group that begin at `first` to the edge's row, side by side as they lie in memory. All
   // lanes of the warp call it.
-  CLOF_DEVICE void write(Run& run, void* to, GroupLane lane, bool has_edge, int edge, int first,
+  CLOF_DEVICE void write(Run& run, void* to, Lane lane, bool has_edge, int edge, int first,
                          const Tensor<T, R>& value) const {
     constexpr int size = power_of_3(R);
     const int channels = form.channels();
@@ -95,19 +96,17 @@ template <class T, class U, int R, bool WithPos> struct TensorFormEdges {
   }
 
   // Adds a gradient by the frame, summed over the group's channels, to that of the run's edge. All lanes call it.
-  CLOF_DEVICE static void add_gradient(Run& run, GroupLane lane, bool has_edge, int edge, bool first,
+  CLOF_DEVICE static void add_gradient(Run& run, Lane lane, bool has_edge, int edge, bool first,
                                        const Mat3<T>& gradient) {
     Numbers<T, 9> part = numbers(gradient);
-    const SharedSums mine = share_sums(part.at, lane.group);
+    const SharedSums<Group, T> mine(part.at);
     T* to = run.gradient + edge * 9;
     if (has_edge && lane.channel == 0) to[8] = part.at[8] + (first ? T(0) : to[8]);
     // Of lanes with the same sums the first one writes.
-    if (!has_edge || lane.channel % (mine.count == 1 ? lane.group / 8 : lane.group) != 0) return;
+    if (!has_edge || lane.channel % (mine.count == 1 ? Group / 8 : Group) != 0) return;
     to += mine.number;
-    to[0] = part.at[0] + (first ? T(0) : to[0]);
-    if (mine.count == 1) return;
 #pragma unroll
-    for (int k = 1; k < 8; ++k) to[k] = part.at[k] + (first ? T(0) : to[k]);
+    for (int k = 0; k < mine.count; ++k) to[k] = part.at[k] + (first ? T(0) : to[k]);
   }
 
   // A vector of each lane, to rows that follow one another.

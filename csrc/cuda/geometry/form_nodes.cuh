@@ -5,27 +5,25 @@
 
 namespace clof::cuda {
 
-// Channels that a warp has in shared memory at once.
-constexpr int kNodeChannels = 16;
-
 // For each node that T lives on, a warp a node: the gradient by T, summed over the node's edges in the order of the
 // plan, and (WithPos) the edges' parts of the gradient by its position, summed, and by that of their other node.
-template <class T, class U, int R, bool WithPos> struct TensorFormNodes {
-  static constexpr int blocks_at_once = sizeof(T) == 8 ? 3 : 6;
+template <class T, class U, int R, bool WithPos, int Group> struct TensorFormNodes {
+  static constexpr int blocks_at_once = sizeof(T) == 8 ? 3 : 5;
   static constexpr int size = power_of_3(R);
   // Lanes that read a channel each, of rows one after the other, fall on different banks.
-  static constexpr int row_width = kNodeChannels * size | 1;
-  // Edges of a group that are read before the first of them is written.
-  static constexpr int kAhead = 4;
+  static constexpr int row_width = Group * size | 1;
+  // Edges of a group that are read before the first of them is written; all groups' together divide a run.
+  static constexpr int kAhead = Group < 4 ? Group : 4;
+
+  using Lane = GroupLane<Group>;
 
   Form<T, U, R> form;
-  int group;  // at most kNodeChannels
   Place role;
   T* parts;  // (E, 3)
 
   struct Run : FormRun<T> {
     T s[kLanes * row_width];  // a row an edge
-    T t[kNodeChannels * size];
+    T t[Group * size];
   };
 
   CLOF_DEVICE void operator()() const {
@@ -50,17 +48,19 @@ template <class T, class U, int R, bool WithPos> struct TensorFormNodes {
       const int64_t edge = active ? order[first + lane_index()] : 0;
       const Ends<T> x = form.start_run(run, edge, active);
       Mat3<T> gradient{};
-      for (int channel = 0; channel < form.channels(); channel += group) {
+      for (int channel = 0; channel < form.channels(); channel += Group) {
         read(run, node, count, channel);
         add_channels(run, node, count, channel, first == begin);
         if (WithPos && active) add_gradient(run, channel, gradient);
         warp_barrier();
       }
       if (WithPos && active) {
-        const Ends<T> grad = form.by_ends(x, gradient);
+        const T weight = run.weight[lane_index()];
+        const Ends<T> grad = form.by_ends(x, {weight * gradient.a, weight * gradient.b, weight * gradient.c});
         total = total + (role == Place::receiver ? grad.i : grad.j);
         store_rows(parts, edge, numbers(role == Place::receiver ? grad.j : grad.i));
       }
+      warp_barrier();
       first += kLanes;
     } while (first < end);
     if constexpr (WithPos) {
@@ -71,38 +71,37 @@ template <class T, class U, int R, bool WithPos> struct TensorFormNodes {
   }
 
   // Numbers of a row that belong to the channels from `first` on that the groups hold.
-  CLOF_DEVICE int width(int first) const { return smaller(group, form.channels() - first) * size; }
+  CLOF_DEVICE int width(int first) const { return smaller(Group, form.channels() - first) * size; }
 
   // Brings these channels of all edges of the run, and of the node's T, to shared memory, number by number as they lie.
+  // Lanes without a number of their own read and write one that nobody looks at: conditions would take longer.
   CLOF_DEVICE void read(Run& run, int64_t node, int count, int first) const {
-    const GroupLane lane(group);
-    const int width = this->width(first);
+    const Lane lane;
+    const int width = this->width(first), row = form.channels() * size;
     const U* s = static_cast<const U*>(form.in.a.s) + first * size;
-    const int64_t row = int64_t(form.channels()) * size;
-    for (int base = lane.edge; base < count; base += kAhead * lane.groups) {
+    int at[size];
+#pragma unroll
+    for (int c = 0; c < size; ++c) at[c] = smaller(lane.channel + c * Group, width - 1);
+#pragma unroll 1
+    for (int base = 0; base < count; base += kAhead * lane.groups) {
       T number[kAhead][size];
 #pragma unroll
       for (int k = 0; k < kAhead; ++k) {
-        const int edge = base + k * lane.groups;
+        const U* from = s + int64_t(run.edge[smaller(base + k * lane.groups + lane.edge, count - 1)]) * row;
 #pragma unroll
-        for (int c = 0; c < size; ++c) {
-          const int at = lane.channel + c * lane.group;
-          if (edge < count && at < width) number[k][c] = widen(s[run.edge[edge] * row + at]);
-        }
+        for (int c = 0; c < size; ++c) number[k][c] = widen(from[at[c]]);
       }
 #pragma unroll
       for (int k = 0; k < kAhead; ++k) {
-        const int edge = base + k * lane.groups;
+        T* to = run.s + (base + k * lane.groups + lane.edge) * row_width + lane.channel;
 #pragma unroll
-        for (int c = 0; c < size; ++c) {
-          const int at = lane.channel + c * lane.group;
-          if (edge < count && at < width) run.s[edge * row_width + at] = number[k][c];
-        }
+        for (int c = 0; c < size; ++c) to[c * Group] = number[k][c];
       }
     }
     if constexpr (WithPos) {
       const U* t = static_cast<const U*>(form.in.a.t) + node * row + first * size;
-      for (int at = lane_index(); at < width; at += kLanes) run.t[at] = widen(t[at]);
+#pragma unroll 1
+      for (int k = lane_index(); k < width; k += kLanes) run.t[k] = widen(t[k]);
     }
     warp_barrier();
   }
@@ -116,7 +115,7 @@ template <class T, class U, int R, bool WithPos> struct TensorFormNodes {
 
   // A lane's channel of the node's sum, over all edges of the run: begins it or adds to it.
   CLOF_DEVICE void add_channels(const Run& run, int64_t node, int count, int first, bool begins) const {
-    const GroupLane lane(group);
+    const Lane lane;
     const int at = lane.channel * size;
     const bool has_channel = at < width(first);
     Tensor<T, R> sum{};
@@ -135,15 +134,14 @@ template <class T, class U, int R, bool WithPos> struct TensorFormNodes {
     for (int c = 0; c < size; ++c) to[c] = (begins ? T(0) : to[c]) + sum.at[c];
   }
 
-  // Adds these channels' part of the gradient by the frame of this lane's edge.
+  // Adds these channels' part of the gradient by the frame of this lane's edge, not yet weighted.
   CLOF_DEVICE void add_gradient(const Run& run, int first, Mat3<T>& gradient) const {
     const Mat3<T> frame = form.matrix(run.frame + lane_index() * 9);
-    const T weight = run.weight[lane_index()];
     const int width = this->width(first);
 #pragma unroll 4
     for (int at = 0; at < width; at += size) {
       const Tensor<T, R> s = tensor(run.s + lane_index() * row_width + at);
-      gradient = gradient + form_frame_vjp(frame, s, form.scaled(weight, tensor(run.t + at)));
+      add_form_frame_vjp(frame, s, tensor(run.t + at), gradient);
     }
   }
 };
