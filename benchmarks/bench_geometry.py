@@ -3,7 +3,8 @@
 ``python -m benchmarks.bench_geometry`` prints a table and writes JSON; ``pytest benchmarks/bench_geometry.py
 --benchmark-enable`` times the same calls under pytest-benchmark. A call's bytes are those that it must move: features,
 results and edge numbers once an edge, nodes once a node. On the CPU the script runs itself again with glibc keeping
-freed memory: else the page faults of each fresh result would be most of what is timed, for a copy as well.
+freed memory: else the page faults of each fresh result would be most of what is timed, for a copy as well. On a GPU its
+own clock is read around batches of calls: the launch of a single one would be a large part of its time.
 """
 
 import argparse
@@ -21,11 +22,11 @@ import torch
 import clof_ext
 from benchmarks import machine
 from benchmarks.files import replace_file
-from benchmarks.timing import interleave
+from benchmarks.timing import BATCH_SECONDS, Timing, interleave, interleave_batches
 from clof_ext import EdgePlan, ops
 
 RESULTS = Path(__file__).parent / "results"
-FORMAT = 1
+FORMAT = 2
 KEEP_FREED_MEMORY = {"MALLOC_MMAP_MAX_": "0", "MALLOC_TRIM_THRESHOLD_": str(2**40), "MALLOC_TOP_PAD_": str(2**28)}
 GIGA = 1e9
 FLOAT, INDEX = 4, 4
@@ -50,7 +51,7 @@ def graph(num_edges: int, device: torch.device) -> EdgePlan:
 
 
 def calls(num_edges: int, channels: int, device: torch.device) -> dict[str, Call]:
-    """Every op, forward and backward, float32, and a copy of the size of all frames."""
+    """Every op, forward and backward, float32, and a copy of all frames, which should exceed the caches."""
     plan = graph(num_edges, device)
     edges, nodes = plan.num_edges, plan.num_nodes
     pos, vel = torch.randn(2, nodes, 3, device=device)
@@ -85,13 +86,27 @@ def calls(num_edges: int, channels: int, device: torch.device) -> dict[str, Call
     }
 
 
+def times_of(timed: dict[str, Call], device: torch.device, seconds: float) -> dict[str, Timing]:
+    runs = {name: call.run for name, call in timed.items()}
+    if device.type == "cuda":
+        return interleave_batches(runs, seconds=seconds, repeats=5)
+    return interleave(runs, seconds=seconds, repeats=5, device=device)
+
+
+def clock_of(device: torch.device) -> str:
+    """How a call was timed, in words."""
+    if device.type == "cuda":
+        return f"CUDA events around batches of calls that fill {1e3 * BATCH_SECONDS:g} ms"
+    return "time.perf_counter around single calls"
+
+
 def measure(num_edges: int, channels: int, device: torch.device, seconds: float) -> list[dict]:
     """Median, quartiles, bandwidth and fraction of the copy's for every call, in turn in one run."""
     timed = calls(num_edges, channels, device)
     with torch.no_grad():
         for call in timed.values():
             call.run()
-        times = interleave({name: call.run for name, call in timed.items()}, seconds=seconds, repeats=5, device=device)
+        times = times_of(timed, device, seconds)
     copy = timed[COPY].bytes / times[COPY].median
     return [
         {
@@ -100,6 +115,7 @@ def measure(num_edges: int, channels: int, device: torch.device, seconds: float)
             "lower_ms": 1e3 * time.lower,
             "upper_ms": 1e3 * time.upper,
             "repeats": time.repeats,
+            "calls_per_repeat": time.calls,
             "bytes": timed[name].bytes,
             "gb_per_s": timed[name].bytes / time.median / GIGA,
             "fraction_of_copy": timed[name].bytes / time.median / copy,
@@ -109,11 +125,11 @@ def measure(num_edges: int, channels: int, device: torch.device, seconds: float)
 
 
 def table(rows: list[dict]) -> str:
-    lines = [f"{'op':<24}{'ms':>9}{'quartiles':>17}{'GB/s':>8}{'of copy':>9}"]
+    lines = [f"{'op':<24}{'ms':>9}{'quartiles':>19}{'GB/s':>8}{'of copy':>9}"]
     for row in rows:
-        spread = f"{row['lower_ms']:.1f}-{row['upper_ms']:.1f}"
+        spread = f"{row['lower_ms']:.3f}-{row['upper_ms']:.3f}"
         share = f"{row['fraction_of_copy']:.0%}"
-        lines.append(f"{row['op']:<24}{row['median_ms']:>9.1f}{spread:>17}{row['gb_per_s']:>8.1f}{share:>9}")
+        lines.append(f"{row['op']:<24}{row['median_ms']:>9.3f}{spread:>19}{row['gb_per_s']:>8.1f}{share:>9}")
     return "\n".join(lines)
 
 
@@ -138,6 +154,7 @@ def main(arguments: list[str]) -> None:
         "benchmark": "geometry",
         "command": shlex.join(["python", "-m", "benchmarks.bench_geometry", *arguments]),
         **about,
+        "clock": clock_of(device),
         "environment": KEEP_FREED_MEMORY if options.device == "cpu" else {},
         "settings": {"edges": options.edges, "channels": options.channels, "dtype": "float32", "order": 1},
         "measurements": rows,

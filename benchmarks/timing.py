@@ -1,6 +1,7 @@
 """Times of several programs that are measured in turn, so that noise hits all of them alike."""
 
 import gc
+import math
 import statistics
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -10,21 +11,29 @@ import torch
 
 Call = Callable[[], object]
 
+# A batch of calls between two of a GPU's time stamps: long beside the launch of the first one.
+BATCH_SECONDS = 5e-3
+
 
 @dataclass(frozen=True)
 class Timing:
-    """Median and quartiles of repeated calls, in seconds."""
+    """Median and quartiles of repeated calls, in seconds.
+
+    Attributes:
+        calls: how many calls share one duration: a repeat is a batch of them.
+    """
 
     median: float
     lower: float
     upper: float
     repeats: int
+    calls: int = 1
 
 
-def summarize(durations: Sequence[float]) -> Timing:
+def summarize(durations: Sequence[float], calls: int = 1) -> Timing:
     """Median and quartiles of two or more durations."""
     lower, median, upper = statistics.quantiles(durations, n=4, method="inclusive")
-    return Timing(median, lower, upper, len(durations))
+    return Timing(median, lower, upper, len(durations), calls)
 
 
 def interleave(
@@ -44,20 +53,66 @@ def interleave(
         device: the device whose work a call must have finished before its time counts.
         clock: seconds; ``time.process_time`` counts the processor's time alone, whatever else the machine does.
     """
-    durations: dict[str, list[float]] = {name: [] for name in calls}
+    timers = {name: lambda call=call: time_once(call, device, clock) for name, call in calls.items()}
+    return {name: summarize(values) for name, values in _take_turns(timers, seconds, repeats).items()}
+
+
+def interleave_batches(
+    calls: Mapping[str, Call],
+    *,
+    seconds: float,
+    repeats: int,
+    batch_time: Callable[[Call, int], float] | None = None,
+    batch_seconds: float = BATCH_SECONDS,
+) -> dict[str, Timing]:
+    """Like ``interleave`` for calls on the current GPU, without what the processor does between them.
+
+    A single call's time, waited for, holds its launch and much of Python's work: as much again as a kernel of 0.1 ms.
+    Here a repeat is a batch of calls that fills ``batch_seconds``, and the GPU's own clock is read before and after.
+
+    Args:
+        batch_time: seconds of so many calls; ``device_time``, other than in tests.
+    """
+    measure = batch_time or device_time
+    counts = {name: batch_size(measure(call, 1), batch_seconds) for name, call in calls.items()}
+    timers = {name: lambda name=name: measure(calls[name], counts[name]) / counts[name] for name in calls}
+    durations = _take_turns(timers, seconds, repeats)
+    return {name: summarize(values, counts[name]) for name, values in durations.items()}
+
+
+def batch_size(seconds: float, batch_seconds: float) -> int:
+    """How many calls of so many seconds fill a batch."""
+    return max(1, math.ceil(batch_seconds / seconds))
+
+
+def device_time(call: Call, count: int) -> float:
+    """Seconds from the start of the first to the end of the last of ``count`` calls, by the GPU's clock."""
+    start, end = (torch.cuda.Event(enable_timing=True) for _ in range(2))
+    torch.cuda.synchronize()
+    start.record()
+    for _ in range(count):
+        call()
+    end.record()
+    end.synchronize()
+    return start.elapsed_time(end) / 1e3
+
+
+def _take_turns(timers: Mapping[str, Callable[[], float]], seconds: float, repeats: int) -> dict[str, list[float]]:
+    """What each timer said, once per round, until the rounds and the seconds asked for have passed."""
+    durations: dict[str, list[float]] = {name: [] for name in timers}
     # A collection of Python's garbage would fall on one call and not on another.
     gc.collect()
     gc.disable()
-    end = time.perf_counter() + seconds * len(calls)
+    end = time.perf_counter() + seconds * len(timers)
     rounds = 0
     try:
         while rounds < repeats or time.perf_counter() < end:
-            for name, call in calls.items():
-                durations[name].append(time_once(call, device, clock))
+            for name, timer in timers.items():
+                durations[name].append(timer())
             rounds += 1
     finally:
         gc.enable()
-    return {name: summarize(values) for name, values in durations.items()}
+    return durations
 
 
 def time_once(call: Call, device: torch.device, clock: Callable[[], float] = time.perf_counter) -> float:

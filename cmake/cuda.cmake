@@ -8,6 +8,9 @@ if(NOT DEFINED CLOF_CUDA_ARCHITECTURES)
 endif()
 
 file(GLOB CUDA_SOURCES CONFIGURE_DEPENDS csrc/cuda/*.cu csrc/cuda/*.cpp)
+# Quotients and roots of float32 to two roundings, without a call for rare arguments: a third of all instructions.
+set_source_files_properties(csrc/cuda/edge_frame.cu csrc/cuda/edge_scalars.cu csrc/cuda/tensor_form.cu
+                            PROPERTIES COMPILE_OPTIONS "-prec-div=false;-prec-sqrt=false")
 target_sources(_C PRIVATE ${CUDA_SOURCES})
 set_target_properties(_C PROPERTIES
   CUDA_ARCHITECTURES "${CLOF_CUDA_ARCHITECTURES}"

@@ -1,18 +1,16 @@
 #include "../functor/edge_frame.h"
 
-#include "launch.cuh"
+#include "geometry/launch_edges.cuh"
 #include "launchers.h"
 
 namespace clof::cuda {
 namespace {
 
-constexpr Channels kNone = {0, false};
-
 template <class T, bool Second> void map(const EdgeFrameArguments& a, const Stream& stream) {
-  launch_map<T>(EdgeFrameMap<T, Second>{a}, a.graph, kNone, stream);
+  launch_edge_rows<T>(EdgeFrameMap<T, Second>{a}, a.frame, a.graph, stream);
 }
-template <class T, bool Second> void sum(const EdgeFrameArguments& a, Place role, const Stream& stream) {
-  launch_sum<T>(EdgeFrameSum<T, Second>{a, role}, a.graph, role, kNone, stream);
+template <class T, bool Second> void sum(const EdgeFrameArguments& a, const Stream& stream) {
+  launch_edge_sums<T>(EdgeFrameSum<T, Second>{a, Place::receiver}, a.graph, stream);
 }
 
 }  // namespace
@@ -23,10 +21,10 @@ void edge_frame_map(const EdgeFrameArguments& a, bool second, const Stream& stre
   return second ? map<float, true>(a, stream) : map<float, false>(a, stream);
 }
 
-void edge_frame_sum(const EdgeFrameArguments& a, bool second, Place role, const Stream& stream) {
+void edge_frame_sum(const EdgeFrameArguments& a, bool second, const Stream& stream) {
   const bool wide = a.dtype == Storage::float64;
-  if (wide) return second ? sum<double, true>(a, role, stream) : sum<double, false>(a, role, stream);
-  return second ? sum<float, true>(a, role, stream) : sum<float, false>(a, role, stream);
+  if (wide) return second ? sum<double, true>(a, stream) : sum<double, false>(a, stream);
+  return second ? sum<float, true>(a, stream) : sum<float, false>(a, stream);
 }
 
 }  // namespace clof::cuda

@@ -1,18 +1,24 @@
 #include "../functor/edge_scalars.h"
 
-#include "launch.cuh"
+#include "geometry/launch_edges.cuh"
 #include "launchers.h"
 
 namespace clof::cuda {
 namespace {
 
-constexpr Channels kNone = {0, false};
-
 template <class T, bool Second> void map(const EdgeScalarsArguments& a, const Stream& stream) {
-  launch_map<T>(EdgeScalarsMap<T, Second>{a}, a.graph, kNone, stream);
+  if (a.vel == nullptr) {
+    launch_edge_rows<T>(EdgeScalarsMap<T, Second, false>{a}, a.scalars, a.graph, stream);
+  } else {
+    launch_edge_rows<T>(EdgeScalarsMap<T, Second, true>{a}, a.scalars, a.graph, stream);
+  }
 }
-template <class T, bool Second> void sum(const EdgeScalarsArguments& a, Place role, const Stream& stream) {
-  launch_sum<T>(EdgeScalarsSum<T, Second>{a, role}, a.graph, role, kNone, stream);
+template <class T, bool Second> void sum(const EdgeScalarsArguments& a, const Stream& stream) {
+  if (a.vel == nullptr) {
+    launch_edge_sums<T>(EdgeScalarsSum<T, Second, false>{a, Place::receiver}, a.graph, stream);
+  } else {
+    launch_edge_sums<T>(EdgeScalarsSum<T, Second, true>{a, Place::receiver}, a.graph, stream);
+  }
 }
 
 }  // namespace
@@ -23,10 +29,10 @@ void edge_scalars_map(const EdgeScalarsArguments& a, bool second, const Stream& 
   return second ? map<float, true>(a, stream) : map<float, false>(a, stream);
 }
 
-void edge_scalars_sum(const EdgeScalarsArguments& a, bool second, Place role, const Stream& stream) {
+void edge_scalars_sum(const EdgeScalarsArguments& a, bool second, const Stream& stream) {
   const bool wide = a.dtype == Storage::float64;
-  if (wide) return second ? sum<double, true>(a, role, stream) : sum<double, false>(a, role, stream);
-  return second ? sum<float, true>(a, role, stream) : sum<float, false>(a, role, stream);
+  if (wide) return second ? sum<double, true>(a, stream) : sum<double, false>(a, stream);
+  return second ? sum<float, true>(a, stream) : sum<float, false>(a, stream);
 }
 
 }  // namespace clof::cuda

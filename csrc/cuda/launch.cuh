@@ -1,6 +1,6 @@
-// Runs the functors of csrc/functor on a CUDA stream: the same bodies that csrc/cpu/kernels/loops.h runs, one edge a
-// thread. A node's sum is made by the one thread that owns it, in the order of the plan: no atomics, the same bits
-// every time.
+// Runs the functors of csrc/functor on a CUDA stream, the same bodies that csrc/cpu/kernels/loops.h runs, one edge a
+// thread; and the kernels of csrc/cuda/geometry, which share their work out in other ways. A node's sum is made in one
+// place, in an order that is always the same: no atomics, the same bits every time.
 #pragma once
 
 #include <algorithm>
@@ -42,6 +42,13 @@ __global__ void sum_kernel(Functor functor, const int32_t* start, int64_t nodes,
   }
 }
 
+// A kernel of csrc/cuda/geometry, which finds its threads and its shared memory by warp.cuh. It says how many of its
+// blocks its registers leave room for on a multiprocessor.
+template <int Threads, class Kernel> __global__ void __launch_bounds__(Threads, Kernel::blocks_at_once)
+    tile_kernel(Kernel kernel) {
+  kernel();
+}
+
 template <class Functor> __global__ void item_kernel(Functor functor, int64_t items, int64_t width) {
   const int64_t step = int64_t(gridDim.x) * blockDim.x;
   for (int64_t i = int64_t(blockIdx.x) * blockDim.x + threadIdx.x; i < items * width; i += step) {
@@ -57,6 +64,22 @@ inline void check_launch() {
 }
 
 inline cudaStream_t handle(const Stream& stream) { return static_cast<cudaStream_t>(stream.handle()); }
+
+// What a kernel may use of shared memory without asking.
+constexpr int kPlainSharedBytes = 48 << 10;
+
+inline int64_t quotient_up(int64_t x, int64_t y) { return (x + y - 1) / y; }
+
+template <int Threads, class Kernel>
+void launch_tiles(const Kernel& kernel, int64_t blocks, int shared_bytes, const Stream& stream) {
+  if (blocks == 0) return;
+  if (shared_bytes > kPlainSharedBytes) {
+    cudaFuncSetAttribute(tile_kernel<Threads, Kernel>, cudaFuncAttributeMaxDynamicSharedMemorySize, shared_bytes);
+  }
+  const int grid = int(std::min(blocks, kMaxBlocks));
+  tile_kernel<Threads><<<grid, Threads, shared_bytes, handle(stream)>>>(kernel);
+  check_launch();
+}
 
 template <class T, class Functor>
 void launch_map(const Functor& functor, const Graph& graph, Channels channels, const Stream& stream) {

@@ -8,11 +8,19 @@ namespace clof::cuda {
 class Stream;
 
 void edge_frame_map(const EdgeFrameArguments&, bool second, const Stream&);
-void edge_frame_sum(const EdgeFrameArguments&, bool second, Place role, const Stream&);
 void edge_scalars_map(const EdgeScalarsArguments&, bool second, const Stream&);
-void edge_scalars_sum(const EdgeScalarsArguments&, bool second, Place role, const Stream&);
+// Sums of both roles; written, whatever was there.
+void edge_frame_sum(const EdgeFrameArguments&, bool second, const Stream&);
+void edge_scalars_sum(const EdgeScalarsArguments&, bool second, const Stream&);
+
+// Up to this order, and for first derivatives, sums are written, whatever was there; others are added to it.
+constexpr int kTiledOrders = 1;
+
 void tensor_form_map(const TensorFormArguments&, bool second, const Stream&);
 void tensor_form_sum(const TensorFormArguments&, bool second, Place role, const Stream&);
+// Every gradient that has a place, up to kTiledOrders. Scratch memory: (2, E, 3) in the type of positions.
+void tensor_form_backward(const TensorFormArguments&, void* scratch, const Stream&);
+
 void segment_reduce(const SegmentArguments&, const Stream&);
 void segment_gather(const SegmentArguments&, const Stream&);
 

@@ -28,11 +28,12 @@ struct EdgeFrameArguments {
   Graph graph;
   FrameMode mode;
   Storage dtype;
-  const void* pos;          // (N, 3)
-  const void* pos_tangent;  // (N, 3)
-  const void* grad_frame;   // (E, 3, 3)
-  void* frame;              // (E, 3, 3), result on edges
-  void* grad_pos;           // (N, 3), result on nodes, summed into
+  const void* pos;           // (N, 3)
+  const void* pos_tangent;   // (N, 3)
+  const void* grad_frame;    // (E, 3, 3)
+  void* frame;               // (E, 3, 3), result on edges
+  void* grad_pos;            // (N, 3), result on nodes, summed into
+  const int32_t* crossings;  // (N + 1,), of the plan: where graphs of a batch meet
 };
 
 struct EdgeScalarsArguments {
@@ -47,6 +48,7 @@ struct EdgeScalarsArguments {
   void* scalars;             // (E, 8 or 14), result on edges
   void* grad_pos;            // (N, 3), result on nodes, summed into
   void* grad_vel;            // (N, 3), result on nodes, summed into
+  const int32_t* crossings;  // (N + 1,), of the plan: where graphs of a batch meet
 };
 
 // The form B(s, T, F(x)) of csrc/math/tensor_form.h with K channels: project, aggregate and their derivatives.

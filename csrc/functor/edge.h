@@ -64,6 +64,16 @@ CLOF_HD Ends<V> load_ends(const Graph& graph, const Rows<S>& edge, const void* v
           load_vec3<V, S, U>(value, tangent, lookup(graph.sender, edge))};
 }
 
+// What an edge adds to C numbers of its receiver and of its sender.
+template <class S, int C> struct EndNumbers {
+  Numbers<S, C> i, j;
+
+  CLOF_HD Numbers<S, C> of(bool receiver) const {
+    if (receiver) return i;
+    return j;
+  }
+};
+
 // Edge numbers at the positions first, first + 1, ... of the order by receiver or by sender.
 template <class S> CLOF_HD Rows<S> edges_by(const Graph& graph, Place role, int64_t first) {
   return lookup(role == Place::receiver ? graph.by_receiver : graph.by_sender, consecutive<S>(first));

@@ -42,13 +42,9 @@ template <class S, int R> CLOF_HD Tensor<S, R> tensorize(const Mat3<S>& frame, T
   return s;
 }
 
-// Gradient of B by F: over the axes, s contracted with the tensor projected on all other axes.
+// Adds to the gradient of B by F: over the axes, s contracted with the tensor projected on all other axes.
 template <class S, int R>
-CLOF_HD Mat3<S> form_frame_vjp(const Mat3<S>& frame, const Tensor<S, R>& s, const Tensor<S, R>& t) {
-  using T = underlying_t<S>;
-  const S zero(T(0));
-  const Vec3<S> none{zero, zero, zero};
-  Mat3<S> grad{none, none, none};
+CLOF_HD void add_form_frame_vjp(const Mat3<S>& frame, const Tensor<S, R>& s, const Tensor<S, R>& t, Mat3<S>& grad) {
   for (int axis = 1; axis < Tensor<S, R>::size; axis *= 3) {
     Tensor<S, R> partly = t;
     for (int stride = 1; stride < Tensor<S, R>::size; stride *= 3) {
@@ -62,6 +58,15 @@ CLOF_HD Mat3<S> form_frame_vjp(const Mat3<S>& frame, const Tensor<S, R>& s, cons
       }
     }
   }
+}
+
+template <class S, int R>
+CLOF_HD Mat3<S> form_frame_vjp(const Mat3<S>& frame, const Tensor<S, R>& s, const Tensor<S, R>& t) {
+  using T = underlying_t<S>;
+  const S zero(T(0));
+  const Vec3<S> none{zero, zero, zero};
+  Mat3<S> grad{none, none, none};
+  add_form_frame_vjp(frame, s, t, grad);
   return grad;
 }
 

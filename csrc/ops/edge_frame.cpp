@@ -12,13 +12,10 @@ void map(const Tensor& pos, const EdgeFrameArguments& a, bool second) {
 }
 
 void sum(const Tensor& pos, const EdgeFrameArguments& a, bool second) {
-  for (Place role : {Place::receiver, Place::sender}) {
 #ifdef CLOF_CUDA
-    if (pos.is_cuda()) {
-      cuda::edge_frame_sum(a, second, role, cuda::Stream(pos));
-      continue;
-    }
+  if (pos.is_cuda()) return cuda::edge_frame_sum(a, second, cuda::Stream(pos));
 #endif
+  for (Place role : {Place::receiver, Place::sender}) {
     for_nodes(a.graph, role,
               [&](int64_t begin, int64_t end) { cpu::kernels().edge_frame_sum(a, second, role, begin, end); });
   }
@@ -39,10 +36,10 @@ Tensor edge_frame_backward(const Tensor& grad_frame_, const Tensor& pos_, const 
   const Tensor pos = checked_positions(pos_, "pos");
   const Plan plan(edges, offsets, pos);
   const Tensor grad_frame = checked_shape(grad_frame_, pos, {plan.graph.num_edges, 3, 3}, "grad_frame", "pos");
-  Tensor grad_pos = zeros_like(pos);
+  Tensor grad_pos = sums_like(pos);
   sum(pos,
       {plan.graph, frame_mode(mode), storage_of(pos, "pos"), data(pos), nullptr, data(grad_frame), nullptr,
-       grad_pos.data_ptr()},
+       grad_pos.data_ptr(), plan.crossings},
       false);
   return grad_pos;
 }
@@ -54,9 +51,10 @@ std::tuple<Tensor, Tensor> edge_frame_double_backward(const Tensor& grad_grad_po
   const Plan plan(edges, offsets, pos);
   const Tensor grad_grad_pos = checked_like(grad_grad_pos_, pos, "grad_grad_pos", "pos");
   const Tensor grad_frame = checked_shape(grad_frame_, pos, {plan.graph.num_edges, 3, 3}, "grad_frame", "pos");
-  Tensor grad_grad_frame = empty(pos, {plan.graph.num_edges, 3, 3}), grad_pos = zeros_like(pos);
+  Tensor grad_grad_frame = empty(pos, {plan.graph.num_edges, 3, 3}), grad_pos = sums_like(pos);
   const EdgeFrameArguments a = {plan.graph,          frame_mode(mode), storage_of(pos, "pos"),     data(pos),
-                                data(grad_grad_pos), data(grad_frame), grad_grad_frame.data_ptr(), grad_pos.data_ptr()};
+                                data(grad_grad_pos), data(grad_frame), grad_grad_frame.data_ptr(), grad_pos.data_ptr(),
+                                plan.crossings};
   map(pos, a, true);
   sum(pos, a, true);
   return {grad_grad_frame, grad_pos};

@@ -16,13 +16,10 @@ void map(const Tensor& pos, const EdgeScalarsArguments& a, bool second) {
 }
 
 void sum(const Tensor& pos, const EdgeScalarsArguments& a, bool second) {
-  for (Place role : {Place::receiver, Place::sender}) {
 #ifdef CLOF_CUDA
-    if (pos.is_cuda()) {
-      cuda::edge_scalars_sum(a, second, role, cuda::Stream(pos));
-      continue;
-    }
+  if (pos.is_cuda()) return cuda::edge_scalars_sum(a, second, cuda::Stream(pos));
 #endif
+  for (Place role : {Place::receiver, Place::sender}) {
     for_nodes(a.graph, role,
               [&](int64_t begin, int64_t end) { cpu::kernels().edge_scalars_sum(a, second, role, begin, end); });
   }
@@ -49,11 +46,12 @@ struct Inputs {
   }
 
   // Without velocities the operator returns an empty gradient in their place.
-  Tensor grad_vel() const { return vel.has_value() ? zeros_like(*vel) : empty(pos, {0, 3}); }
+  Tensor grad_vel() const { return vel.has_value() ? sums_like(*vel) : empty(pos, {0, 3}); }
 
   EdgeScalarsArguments arguments(const std::string& mode) const {
     EdgeScalarsArguments a = {};
     a.graph = plan.graph;
+    a.crossings = plan.crossings;
     a.mode = frame_mode(mode);
     a.dtype = storage_of(pos, "pos");
     a.pos = data(pos);
@@ -77,7 +75,7 @@ std::tuple<Tensor, Tensor> edge_scalars_backward(const Tensor& grad_scalars_, co
                                                  const std::string& mode) {
   const Inputs in(pos, vel, edges, offsets);
   const Tensor grad_scalars = in.checked_grad(grad_scalars_);
-  Tensor grad_pos = zeros_like(in.pos), grad_vel = in.grad_vel();
+  Tensor grad_pos = sums_like(in.pos), grad_vel = in.grad_vel();
   EdgeScalarsArguments a = in.arguments(mode);
   a.grad_scalars = data(grad_scalars);
   a.grad_pos = grad_pos.data_ptr();
@@ -96,7 +94,7 @@ std::tuple<Tensor, Tensor, Tensor> edge_scalars_double_backward(const Tensor& gr
   const OptionalTensor grad_grad_vel = checked_optional(grad_grad_vel_, in.pos, "grad_grad_vel");
   const Tensor grad_scalars = in.checked_grad(grad_scalars_);
   Tensor grad_grad_scalars = empty(in.pos, {in.plan.graph.num_edges, in.width()});
-  Tensor grad_pos = zeros_like(in.pos), grad_vel = in.grad_vel();
+  Tensor grad_pos = sums_like(in.pos), grad_vel = in.grad_vel();
   EdgeScalarsArguments a = in.arguments(mode);
   a.pos_tangent = data(grad_grad_pos);
   a.vel_tangent = data(grad_grad_vel);

@@ -65,6 +65,7 @@ Plan::Plan(const Tensor& edges_, const Tensor& offsets_, const Tensor& pos) {
   const auto* e = static_cast<const int32_t*>(data(edges));
   const auto* o = static_cast<const int32_t*>(data(offsets));
   graph = {e, e + num_edges, e + 2 * num_edges, e + 3 * num_edges, o, o + num_nodes + 1, num_nodes, num_edges};
+  crossings = o + 2 * (num_nodes + 1);
 }
 
 }  // namespace clof

@@ -43,6 +43,10 @@ inline Tensor zeros(const Tensor& like, std::initializer_list<int64_t> sizes) {
 inline Tensor zeros_like(const Tensor& like, std::optional<ScalarType> dtype = std::nullopt) {
   return torch::stable::new_zeros(like, like.sizes(), dtype);
 }
+// Where sums over edges go: the kernels for the CPU add to zeros, those for GPUs write every number.
+inline Tensor sums_like(const Tensor& like) {
+  return like.is_cuda() ? torch::stable::new_empty(like, like.sizes()) : zeros_like(like);
+}
 inline Tensor cast(const Tensor& tensor, ScalarType dtype) {
   return tensor.scalar_type() == dtype ? tensor : torch::stable::to(tensor, dtype);
 }
@@ -63,6 +67,7 @@ Tensor checked_shape(const Tensor& tensor, const Tensor& like, std::initializer_
 struct Plan {
   Tensor edges, offsets;
   Graph graph;
+  const int32_t* crossings;
 
   Plan(const Tensor& edges, const Tensor& offsets, const Tensor& pos);
 };

@@ -89,12 +89,23 @@ struct Form {
     return empty(feature, {plan.graph.num_edges, feature.size(1), components(order)});
   }
 
-  // T of the form, zero: sums on nodes are made in the type of the positions.
-  Tensor zero_t(const Tensor& feature) const {
+  // Whether a GPU's kernels write the sums of first derivatives, every number of them; others add to zeros.
+  bool sums_are_written(const Tensor& feature) const {
+#ifdef CLOF_CUDA
+    return pos.is_cuda() && order <= cuda::kTiledOrders && feature.size(1) > 0;
+#else
+    return false;
+#endif
+  }
+
+  // T of the form, zero where it is added to: sums on nodes are made in the type of the positions.
+  Tensor sums_of_t(const Tensor& feature, bool second) const {
     std::vector<int64_t> sizes(2 + order, 3);
     sizes[0] = rows();
     sizes[1] = feature.size(1);
     const ScalarType dtype = place == Place::edge ? feature.scalar_type() : pos.scalar_type();
+    const bool written = place == Place::edge || (sums_are_written(feature) && !second);
+    if (written) return torch::stable::new_empty(feature, {sizes.data(), sizes.size()}, dtype);
     return torch::stable::new_zeros(feature, {sizes.data(), sizes.size()}, dtype);
   }
 
@@ -115,7 +126,7 @@ Tensor project(const Form& form, const Tensor& tensor_) {
 
 Tensor aggregate(const Form& form, const Tensor& scalars_) {
   const Tensor scalars = form.checked_s(scalars_, "scalars");
-  Tensor tensor = form.zero_t(scalars);
+  Tensor tensor = form.sums_of_t(scalars, false);
   TensorFormArguments a = form.arguments(scalars);
   a.s = data(scalars);
   a.grad_t = tensor.data_ptr();
@@ -136,7 +147,7 @@ struct Wanted {
 FormGradient gradient(const Form& form, const Tensor& s, const Tensor& t, Wanted wanted, bool second = false,
                       const Tensor* s_tangent = nullptr, const Tensor* t_tangent = nullptr,
                       const Tensor* pos_tangent = nullptr) {
-  FormGradient grad = {wanted.s ? form.empty_s(s) : s, wanted.t ? form.zero_t(t) : t, zeros_like(form.pos)};
+  FormGradient grad = {wanted.s ? form.empty_s(s) : s, wanted.t ? form.sums_of_t(t, second) : t, zeros_like(form.pos)};
   TensorFormArguments a = form.arguments(s);
   a.s = data(s);
   a.t = data(t);
@@ -146,6 +157,13 @@ FormGradient gradient(const Form& form, const Tensor& s, const Tensor& t, Wanted
   a.grad_s = wanted.s ? grad.s.data_ptr() : nullptr;
   a.grad_t = wanted.t ? grad.t.data_ptr() : nullptr;
   a.grad_pos = grad.pos.data_ptr();
+#ifdef CLOF_CUDA
+  if (form.sums_are_written(s) && !second) {
+    Tensor parts = empty(form.pos, {2, form.plan.graph.num_edges, 3});
+    cuda::tensor_form_backward(a, parts.data_ptr(), cuda::Stream(form.pos));
+    return grad;
+  }
+#endif
   if (wanted.s || (wanted.t && form.place == Place::edge)) map(form.pos, a, second);
   form.sum_over_nodes(a, second);
   return grad;

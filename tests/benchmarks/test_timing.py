@@ -7,7 +7,7 @@ import torch
 
 from benchmarks.files import replace_between, replace_file
 from benchmarks.memory import peak_bytes
-from benchmarks.timing import interleave, summarize
+from benchmarks.timing import interleave, interleave_batches, summarize
 
 CPU = torch.device("cpu")
 MIB = 2**20
@@ -36,6 +36,21 @@ def test_processor_time_leaves_waiting_out():
     nap = {"nap": lambda: time.sleep(0.02)}
     timings = interleave(nap, seconds=0, repeats=3, device=CPU, clock=time.process_time)
     assert timings["nap"].upper < 0.01
+
+
+def test_batches_share_the_time_of_their_calls():
+    """Batches fill the time asked for, and what comes once a batch is spread over its calls."""
+    batches = []
+
+    def batch_time(call, count):
+        batches.append((call(), count))
+        return 1e-3 * call() * count + 1e-4
+
+    calls = {"one": lambda: 1, "four": lambda: 4}
+    timings = interleave_batches(calls, seconds=0, repeats=3, batch_time=batch_time, batch_seconds=1e-2)
+    assert batches == [(1, 1), (4, 1)] + 3 * [(1, 10), (4, 3)]
+    assert (timings["one"].calls, timings["four"].calls) == (10, 3)
+    assert timings["one"].median == pytest.approx(1.01e-3)
 
 
 def test_peak_counts_what_lives_at_one_time():

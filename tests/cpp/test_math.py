@@ -1,5 +1,5 @@
-"""Compiles and runs the tests in C++, which need no PyTorch: formulas, and the software that stands in for AMX
-and for a GPU."""
+"""Compiles and runs the tests in C++, which need no PyTorch: formulas, the software that stands in for AMX and for a
+GPU, and CUDA kernels on it."""
 
 import platform
 import shutil
@@ -42,3 +42,9 @@ def test_software_in_place_of_a_gpu(tmp_path: Path, sanitized: bool):
     if sanitized:  # by a trap, which needs no library
         flags += ["-O2", "-fsanitize=alignment", "-fsanitize-undefined-trap-on-error", "-DCLOF_ALIGNMENT_TRAPS"]
     assert output_of("emulated_gpu_test", tmp_path, *flags).count(" ok") >= 24 + sanitized
+
+
+def test_tiled_geometry_kernels(tmp_path: Path):
+    """The CUDA kernels of csrc/cuda/geometry against the functors, run one edge at a time."""
+    flags = ["-Wextra", "-Wno-unknown-pragmas", "-DCLOF_EMULATED_GPU", f"-I{Path(__file__).parent}"]
+    assert output_of("geometry_test", tmp_path, *flags).count(" ok ") > 1000

@@ -26,9 +26,11 @@ CUDA = MODULE is not None and MODULE.build_info()["cuda"] is not None
 pytestmark = pytest.mark.skipif(not (CUDA and CUOBJDUMP), reason="needs CUDA kernels in the binary, and cuobjdump")
 
 # 256 threads a block: two blocks fit a multiprocessor up to 128 registers; in double precision one has to do.
-MAX_REGISTERS = {"float": 128, "double": 168}
+MAX_REGISTERS = {"float": 128, "double": 192}
 # Second derivatives of order 2 and 3 hold many numbers at once and may use the stack: what they use, rounded up.
 MAX_STACK = 2048
+# Sums of scalars' gradients may keep a few of their loop's numbers there.
+MAX_STACK_OF_SCALARS = 64
 
 
 @pytest.fixture(scope="module")
@@ -52,7 +54,10 @@ def kernels() -> dict[str, tuple[int, int]]:
 def test_both_architectures_hold_every_kernel(kernels):
     per_architecture = {key.split()[0] for key in kernels}
     assert {"sm_80", "sm_90"} <= per_architecture
-    for name in ("EdgeFrameMap", "EdgeFrameSum", "EdgeScalarsMap", "TensorFormMap", "TensorFormSum", "SegmentReduce"):
+    for name in (
+        "EdgeFrameMap", "EdgeFrameSum", "EdgeScalarsMap", "EdgeScalarsSum", "TensorFormEdges", "TensorFormNodes",
+        "NodeSums", "TensorFormMap", "TensorFormSum", "SegmentReduce",
+    ):  # fmt: skip
         for architecture in ("sm_80", "sm_90"):
             assert any(name in key and key.startswith(architecture) for key in kernels), (name, architecture)
 
@@ -62,15 +67,17 @@ def test_geometry_kernels_do_not_spill(kernels):
     simple = {
         key: use
         for key, use in kernels.items()
-        if any(part in key for part in ("EdgeFrame", "EdgeScalars", "Segment"))
-        or re.search(r"TensorForm(Map|Sum)<\w+, [\w:]+, [01], false>", key)
+        if any(part in key for part in ("EdgeFrame", "EdgeScalars", "Segment", "NodeSums", "FormEdges", "FormNodes"))
+        or re.search(r"TensorForm(Map|Sum)<\w+, [\w:]+, [01], ", key)
     }
     assert len(simple) > 20
     for key, (registers, stack) in simple.items():
-        assert stack == 0, f"{key} uses {stack} bytes of stack"
-        if ", true>" not in key:
-            allowed = MAX_REGISTERS["double" if "double" in key else "float"]
-            assert registers <= allowed, f"{key} uses {registers} registers"
+        second = re.search(r"Edge(Frame|Scalars)(Map|Sum)<\w+, true|TensorForm(Map|Sum)<\w+, [\w:]+, \d, true", key)
+        precision = "double" if "double" in key else "float"
+        allowed = MAX_STACK_OF_SCALARS if "EdgeScalarsSum" in key else 0
+        assert stack <= allowed, f"{key} uses {stack} bytes of stack"
+        if not second:
+            assert registers <= MAX_REGISTERS[precision], f"{key} uses {registers} registers"
 
 
 def test_large_kernels_are_bounded(kernels):

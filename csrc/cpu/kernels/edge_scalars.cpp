@@ -6,16 +6,24 @@
 namespace clof {
 namespace CLOF_ISA {
 
-template <class T, bool Second> void map(const EdgeScalarsArguments& a, int64_t begin, int64_t end) {
-  const int64_t width = a.vel == nullptr ? kScalarsWithoutVelocity : kScalarsWithVelocity;
-  write_rows<T>(a.scalars, a.graph.num_edges, width, begin, end, [&](int64_t first, int64_t last, T* base) {
+template <class T, bool Second, bool WithVelocity>
+void map_rows(const EdgeScalarsArguments& a, int64_t begin, int64_t end) {
+  using Map = EdgeScalarsMap<T, Second, WithVelocity>;
+  write_rows<T>(a.scalars, a.graph.num_edges, Map::width, begin, end, [&](int64_t first, int64_t last, T* base) {
     EdgeScalarsArguments tile = a;
     tile.scalars = base;
-    run_range<T>(EdgeScalarsMap<T, Second>{tile}, first, last, 0);
+    run_range<T>(Map{tile}, first, last, 0);
   });
 }
+template <class T, bool Second> void map(const EdgeScalarsArguments& a, int64_t begin, int64_t end) {
+  return a.vel == nullptr ? map_rows<T, Second, false>(a, begin, end) : map_rows<T, Second, true>(a, begin, end);
+}
 template <class T, bool Second> void sum(const EdgeScalarsArguments& a, Place role, int64_t begin, int64_t end) {
-  run_nodes<T>(EdgeScalarsSum<T, Second>{a, role}, a.graph, role, begin, end, 0);
+  if (a.vel == nullptr) {
+    run_nodes<T>(EdgeScalarsSum<T, Second, false>{a, role}, a.graph, role, begin, end, 0);
+  } else {
+    run_nodes<T>(EdgeScalarsSum<T, Second, true>{a, role}, a.graph, role, begin, end, 0);
+  }
 }
 
 void edge_scalars_map(const EdgeScalarsArguments& a, bool second, int64_t begin, int64_t end) {
