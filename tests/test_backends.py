@@ -128,7 +128,7 @@ def test_triton_kernels_that_are_too_small_give_way_to_the_reference(monkeypatch
         pytest.skip("triton is not installed")
     monkeypatch.setattr(_backends, "_limits", {("triton", op): limit for op, limit in room.limits.items()})
     _backends._warn_of_reference.cache_clear()
-    _backends.too_large.cache_clear()
+    _backends._reason.cache_clear()
     run = torch.ops.clof_ext_triton.frame_message
 
     def fitting(hidden, dtype, name=None):
