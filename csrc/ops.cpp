@@ -63,10 +63,12 @@ STABLE_TORCH_LIBRARY(clof_ext, library) {
 #undef CLOF_FRAME_MESSAGE_INPUTS
 
   // weights: weight and bias of each Linear. Without `input_gradients` the list of those is empty.
-  library.def("mlp(Tensor[] inputs, Tensor[] weights, str activation, bool activate_last) -> Tensor");
+  library.def(
+      "mlp(Tensor[] inputs, Tensor[] weights, str activation, bool activate_last, str precision=\"highest\") -> "
+      "Tensor");
   library.def(
       "mlp_backward(Tensor grad, Tensor[] inputs, Tensor[] weights, str activation, bool activate_last, "
-      "bool input_gradients) -> (Tensor[] grad_inputs, Tensor[] grad_weights)");
+      "bool input_gradients, str precision=\"highest\") -> (Tensor[] grad_inputs, Tensor[] grad_weights)");
 
   library.def("segment_reduce(Tensor values, Tensor index, Tensor perm, Tensor offsets, str reduce) -> Tensor");
   library.def("segment_gather(Tensor grad, Tensor index, Tensor perm, Tensor offsets, str reduce) -> Tensor");
@@ -101,17 +103,25 @@ std::string bfloat16_unit() {
   return "none";
 }
 
+#ifdef CLOF_CUDA
+clof::Storage storage_of(const std::string& dtype) {
+  using clof::Storage;
+  return dtype == "float32"    ? Storage::float32
+         : dtype == "bfloat16" ? Storage::bfloat16
+         : dtype == "float16"  ? Storage::float16
+                               : Storage::float64;
+}
+
+std::optional<std::string> in_words(const char* reason) {
+  return reason == nullptr ? std::nullopt : std::optional<std::string>(reason);
+}
+#endif
+
 // Why the CUDA kernels cannot run a frame_message of these sizes on the current device, or None.
 std::optional<std::string> frame_message_limit(const std::string& dtype, int64_t hidden, int64_t edge_features,
                                                bool backward) {
 #ifdef CLOF_CUDA
-  using clof::Storage;
-  const Storage storage = dtype == "float32"    ? Storage::float32
-                          : dtype == "bfloat16" ? Storage::bfloat16
-                          : dtype == "float16"  ? Storage::float16
-                                                : Storage::float64;
-  const char* reason = clof::cuda::frame_message_limit(storage, hidden, edge_features, backward);
-  return reason == nullptr ? std::nullopt : std::optional<std::string>(reason);
+  return in_words(clof::cuda::frame_message_limit(storage_of(dtype), hidden, edge_features, backward));
 #else
   return "the extension was built without nvcc";
 #endif
