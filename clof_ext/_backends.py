@@ -21,6 +21,8 @@ PREFERENCE: dict[str, tuple[str, ...]] = {
 }
 BACKENDS = ("reference", "cpu", "cuda", "triton")
 OPERATORS: tuple[str, ...] = tuple(reference.__all__)
+# Ops whose plain definition writes arrays of edges x hidden features. Of mlp it is torch's own products.
+SLOW_IN_REFERENCE = ("frame_message",)
 DISPATCH_KEYS = {"cpu": "CPU", "cuda": "CUDA"}
 
 _forced: list[str] = []
@@ -37,6 +39,15 @@ class Size(NamedTuple):
 
     hidden: int
     edge_dim: int
+    dtype: torch.dtype
+    gradients: bool
+
+
+class MlpSize(NamedTuple):
+    """The same for mlp: columns of the inputs and of what each Linear makes."""
+
+    inputs: tuple[int, ...]
+    outputs: tuple[int, ...]
     dtype: torch.dtype
     gradients: bool
 
@@ -123,6 +134,7 @@ def learn_limits() -> None:
         _limits.update({("triton", op): limit for op, limit in room.limits.items()})
     if module is not None and module.build_info()["cuda"] is not None:
         _limits["cuda", "frame_message"] = _frame_message_limit
+        _limits["cuda", "mlp"] = _mlp_limit
 
 
 def _name(dtype: torch.dtype) -> str:
@@ -136,7 +148,14 @@ def _frame_message_limit(size: Size) -> str | None:
     return None if reason is None else f"{reason}; {got}"
 
 
-def too_large(name: str, op: str, size: Size) -> str | None:
+def _mlp_limit(size: MlpSize) -> str | None:
+    dtype = _name(size.dtype)
+    reason = binary().mlp_limit(dtype, size.inputs, size.outputs, size.gradients)
+    widths = " -> ".join(map(str, (sum(size.inputs), *size.outputs)))
+    return None if reason is None else f"{reason}; got {widths} columns of {dtype}"
+
+
+def too_large(name: str, op: str, size: Size | MlpSize) -> str | None:
     """Why the kernels of a backend cannot run an op of some size, or None if they can."""
     # In pieces, since torch.compile makes no constant of a named tuple.
     return _reason(name, op, type(size), *size)
@@ -179,8 +198,8 @@ def implementation(op: str, device: torch.device, name: str | None = None) -> Ca
     return _function(name, op)
 
 
-def fitting(op: str, run: Callable, name: str | None, size: Size) -> Callable:
-    """What was chosen, if its kernels can run this size; else the next backend that can, the reference warned of."""
+def fitting(op: str, run: Callable, name: str | None, size: Size | MlpSize) -> Callable:
+    """What was chosen, if its kernels can run this size; else the next backend that can, if slow with a warning."""
     names = _on_gpus(op)
     chosen = next(chosen for chosen in names if run is _function(chosen, op))
     reason = too_large(chosen, op, size)
@@ -190,7 +209,7 @@ def fitting(op: str, run: Callable, name: str | None, size: Size) -> Callable:
         raise RuntimeError(f"backend {chosen!r} cannot run {op} here: {reason}.")
     for other in names[names.index(chosen) + 1 :]:
         if (why := too_large(other, op, size)) is None:
-            if other == "reference" and not torch.compiler.is_compiling():
+            if other == "reference" and op in SLOW_IN_REFERENCE and not torch.compiler.is_compiling():
                 _warn_of_reference(op, reason)
             return _function(other, op)
         reason = why

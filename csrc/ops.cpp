@@ -11,6 +11,7 @@
 #include "ops/newton_simulate.h"
 #ifdef CLOF_CUDA
 #include "cuda/frame_message.h"
+#include "cuda/mlp.h"
 #endif
 
 STABLE_TORCH_LIBRARY(clof_ext, library) {
@@ -127,6 +128,16 @@ std::optional<std::string> frame_message_limit(const std::string& dtype, int64_t
 #endif
 }
 
+// The same of an mlp, given the columns of its inputs and of what each Linear makes.
+std::optional<std::string> mlp_limit(const std::string& dtype, const std::vector<int64_t>& inputs,
+                                     const std::vector<int64_t>& outputs, bool backward) {
+#ifdef CLOF_CUDA
+  return in_words(clof::cuda::mlp_limit(storage_of(dtype), inputs, outputs, backward));
+#else
+  return "the extension was built without nvcc";
+#endif
+}
+
 }  // namespace
 
 PYBIND11_MODULE(_C, module) {
@@ -142,6 +153,9 @@ PYBIND11_MODULE(_C, module) {
   module.def("frame_message_limit", &frame_message_limit, pybind11::arg("dtype"), pybind11::arg("hidden"),
              pybind11::arg("edge_features"), pybind11::arg("backward"),
              "Why the CUDA kernels cannot run a frame_message of these sizes on the current device, or None.");
+  module.def("mlp_limit", &mlp_limit, pybind11::arg("dtype"), pybind11::arg("inputs"), pybind11::arg("outputs"),
+             pybind11::arg("backward"),
+             "Why the CUDA kernels cannot run an mlp of these columns on the current device, or None.");
   module.def("select_instruction_set", &clof::cpu::select, pybind11::arg("name"),
              "Use another instruction set, for tests and measurements; False if it is not available.");
   clof::host::bind_newton_simulate(module);

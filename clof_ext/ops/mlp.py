@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from .. import _check
-from .._backends import implementation
+from .._backends import MlpSize, fitting, implementation
 from .._precision import matmul_precision
 from .._recompute import double_backward
 from .._register import register_rule
@@ -49,6 +49,10 @@ def mlp(
         (R, out of the last Linear), in the dtype of the inputs. Differentiable in inputs and weights, any number of
         times; second derivatives run through the reference.
 
+    On CUDA devices float32 numbers are multiplied as three products of TF32 parts, with errors near 1e-6, and under
+    ``torch.set_float32_matmul_precision("high")`` or ``"medium"`` as TF32. Torch's own products run float64, more than
+    128 results of a Linear (64 where gradients are recorded), and weights beyond a multiprocessor's shared memory.
+
     Raises:
         TypeError, ValueError: a wrong type, dtype, shape, device or option, or too many inputs or Linears.
 
@@ -62,6 +66,8 @@ def mlp(
     if torch.is_autocast_enabled(device.type):
         inputs, weights = (_cast(tensors, torch.get_autocast_dtype(device.type)) for tensors in (inputs, weights))
     run = implementation("mlp", device, backend)
+    if device.type == "cuda" and run is not plain_mlp:
+        run = fitting("mlp", run, backend, _size(inputs, weights))
     constants = (activation, activate_last, matmul_precision(device.type))
     if run is plain_mlp or torch.compiler.is_compiling():
         _check_all(inputs, weights, activation)
@@ -79,6 +85,15 @@ def mlp(
 def _cast(tensors: list[Tensor], dtype: torch.dtype) -> list[Tensor]:
     """Like torch's own rules: float64 is left alone."""
     return [tensor if tensor.dtype == torch.float64 else tensor.to(dtype) for tensor in tensors]
+
+
+def _size(inputs: list[Tensor], weights: list[Tensor]) -> MlpSize:
+    """What kernels on GPUs are asked about; of what is no matrix, nothing: the checks say what is wrong with it."""
+    columns, outputs = (
+        tuple(tensor.shape[dim] for tensor in some if isinstance(tensor, Tensor) and tensor.dim() == 2)
+        for some, dim in ((inputs, 1), (weights[::2], 0))
+    )
+    return MlpSize(columns, outputs, inputs[0].dtype, _recorded(inputs, weights))
 
 
 def _check_all(inputs: list[Tensor], weights: list[Tensor], activation: str) -> None:
