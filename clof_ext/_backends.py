@@ -21,12 +21,14 @@ PREFERENCE: dict[str, tuple[str, ...]] = {
 }
 BACKENDS = ("reference", "cpu", "cuda", "triton")
 OPERATORS: tuple[str, ...] = tuple(reference.__all__)
+# Ops whose plain definition writes arrays of edges x hidden features. Of mlp it is torch's own products.
+SLOW_IN_REFERENCE = ("frame_message",)
 DISPATCH_KEYS = {"cpu": "CPU", "cuda": "CUDA"}
 
 _forced: list[str] = []
 # (op, kind of device) -> the function that runs it. A dictionary, so that torch.compile can look it up.
 _table: dict[tuple[str, str], Callable] = {}
-# (backend, op) -> a function that says why the backend's kernels cannot run it on a GPU, given a Size, or None.
+# (backend, op) -> a function that says why the backend's kernels cannot run it on a GPU, given a size, or None.
 _limits: dict[tuple[str, str], Callable] = {}
 # Kinds of device whose edges the compiled extension sorts.
 plan_devices: set[str] = set()
@@ -37,6 +39,15 @@ class Size(NamedTuple):
 
     hidden: int
     edge_dim: int
+    dtype: torch.dtype
+    gradients: bool
+
+
+class MlpSize(NamedTuple):
+    """The same for mlp: columns of the inputs and of what each Linear makes."""
+
+    inputs: tuple[int, ...]
+    outputs: tuple[int, ...]
     dtype: torch.dtype
     gradients: bool
 
@@ -122,25 +133,49 @@ def learn_limits() -> None:
     if room is not None:
         _limits.update({("triton", op): limit for op, limit in room.limits.items()})
     if module is not None and module.build_info()["cuda"] is not None:
-        _limits["cuda", "frame_message"] = _cuda_limit
+        _limits["cuda", "frame_message"] = _frame_message_limit
+        _limits["cuda", "mlp"] = _mlp_limit
 
 
-def _cuda_limit(size: Size) -> str | None:
-    dtype = str(size.dtype).removeprefix("torch.")
+def _name(dtype: torch.dtype) -> str:
+    return str(dtype).removeprefix("torch.")
+
+
+def _frame_message_limit(size: Size) -> str | None:
+    dtype = _name(size.dtype)
     reason = binary().frame_message_limit(dtype, size.hidden, size.edge_dim, size.gradients)
     got = f"got {size.hidden} hidden and {size.edge_dim} edge features of {dtype}"
     return None if reason is None else f"{reason}; {got}"
 
 
-@functools.cache
-def too_large(name: str, op: str, size: Size) -> str | None:
+def _mlp_limit(size: MlpSize) -> str | None:
+    dtype = _name(size.dtype)
+    reason = binary().mlp_limit(dtype, size.inputs, size.outputs, size.gradients)
+    widths = " -> ".join(map(str, (sum(size.inputs), *size.outputs)))
+    return None if reason is None else f"{reason}; got {widths} columns of {dtype}"
+
+
+def too_large(name: str, op: str, size: Size | MlpSize) -> str | None:
     """Why the kernels of a backend cannot run an op of some size, or None if they can."""
+    # In pieces, since torch.compile makes no constant of a named tuple.
+    return _reason(name, op, type(size), *size)
+
+
+@functools.cache
+def _reason(name: str, op: str, kind: type, *fields) -> str | None:
     limit = _limits.get((name, op))
-    return None if limit is None else limit(size)
+    return None if limit is None else limit(kind(*fields))
 
 
-# All that torch.compiler.assume_constant_result does, which would load torch._dynamo: seconds, for every import.
-too_large._dynamo_marked_constant = True
+@functools.cache
+def _on_gpus(op: str) -> tuple[str, ...]:
+    """The backends that can run an op on GPUs, the fastest first."""
+    return tuple(name for name in PREFERENCE["cuda"] if unavailable(name, op) is None)
+
+
+# All that torch.compiler.assume_constant_result does, which would load torch._dynamo: seconds, for every import. Of
+# functions with a cache torch.compile looks at what they wrap.
+_reason.__wrapped__._dynamo_marked_constant = _on_gpus.__wrapped__._dynamo_marked_constant = True
 
 
 def forced() -> str | None:
@@ -163,9 +198,9 @@ def implementation(op: str, device: torch.device, name: str | None = None) -> Ca
     return _function(name, op)
 
 
-def fitting(op: str, run: Callable, name: str | None, size: Size) -> Callable:
-    """What was chosen, if its kernels can run this size; else the next backend that can, the reference with a warning."""
-    names = [chosen for chosen in PREFERENCE["cuda"] if unavailable(chosen, op) is None]
+def fitting(op: str, run: Callable, name: str | None, size: Size | MlpSize) -> Callable:
+    """What was chosen, if its kernels can run this size; else the next backend that can, if slow with a warning."""
+    names = _on_gpus(op)
     chosen = next(chosen for chosen in names if run is _function(chosen, op))
     reason = too_large(chosen, op, size)
     if reason is None:
@@ -174,7 +209,7 @@ def fitting(op: str, run: Callable, name: str | None, size: Size) -> Callable:
         raise RuntimeError(f"backend {chosen!r} cannot run {op} here: {reason}.")
     for other in names[names.index(chosen) + 1 :]:
         if (why := too_large(other, op, size)) is None:
-            if other == "reference" and not torch.compiler.is_compiling():
+            if other == "reference" and op in SLOW_IN_REFERENCE and not torch.compiler.is_compiling():
                 _warn_of_reference(op, reason)
             return _function(other, op)
         reason = why

@@ -11,6 +11,7 @@
 #include "ops/newton_simulate.h"
 #ifdef CLOF_CUDA
 #include "cuda/frame_message.h"
+#include "cuda/mlp.h"
 #endif
 
 STABLE_TORCH_LIBRARY(clof_ext, library) {
@@ -63,10 +64,12 @@ STABLE_TORCH_LIBRARY(clof_ext, library) {
 #undef CLOF_FRAME_MESSAGE_INPUTS
 
   // weights: weight and bias of each Linear. Without `input_gradients` the list of those is empty.
-  library.def("mlp(Tensor[] inputs, Tensor[] weights, str activation, bool activate_last) -> Tensor");
+  library.def(
+      "mlp(Tensor[] inputs, Tensor[] weights, str activation, bool activate_last, str precision=\"highest\") -> "
+      "Tensor");
   library.def(
       "mlp_backward(Tensor grad, Tensor[] inputs, Tensor[] weights, str activation, bool activate_last, "
-      "bool input_gradients) -> (Tensor[] grad_inputs, Tensor[] grad_weights)");
+      "bool input_gradients, str precision=\"highest\") -> (Tensor[] grad_inputs, Tensor[] grad_weights)");
 
   library.def("segment_reduce(Tensor values, Tensor index, Tensor perm, Tensor offsets, str reduce) -> Tensor");
   library.def("segment_gather(Tensor grad, Tensor index, Tensor perm, Tensor offsets, str reduce) -> Tensor");
@@ -101,17 +104,35 @@ std::string bfloat16_unit() {
   return "none";
 }
 
+#ifdef CLOF_CUDA
+clof::Storage storage_of(const std::string& dtype) {
+  using clof::Storage;
+  return dtype == "float32"    ? Storage::float32
+         : dtype == "bfloat16" ? Storage::bfloat16
+         : dtype == "float16"  ? Storage::float16
+                               : Storage::float64;
+}
+
+std::optional<std::string> in_words(const char* reason) {
+  return reason == nullptr ? std::nullopt : std::optional<std::string>(reason);
+}
+#endif
+
 // Why the CUDA kernels cannot run a frame_message of these sizes on the current device, or None.
 std::optional<std::string> frame_message_limit(const std::string& dtype, int64_t hidden, int64_t edge_features,
                                                bool backward) {
 #ifdef CLOF_CUDA
-  using clof::Storage;
-  const Storage storage = dtype == "float32"    ? Storage::float32
-                          : dtype == "bfloat16" ? Storage::bfloat16
-                          : dtype == "float16"  ? Storage::float16
-                                                : Storage::float64;
-  const char* reason = clof::cuda::frame_message_limit(storage, hidden, edge_features, backward);
-  return reason == nullptr ? std::nullopt : std::optional<std::string>(reason);
+  return in_words(clof::cuda::frame_message_limit(storage_of(dtype), hidden, edge_features, backward));
+#else
+  return "the extension was built without nvcc";
+#endif
+}
+
+// The same of an mlp, given the columns of its inputs and of what each Linear makes.
+std::optional<std::string> mlp_limit(const std::string& dtype, const std::vector<int64_t>& inputs,
+                                     const std::vector<int64_t>& outputs, bool backward) {
+#ifdef CLOF_CUDA
+  return in_words(clof::cuda::mlp_limit(storage_of(dtype), inputs, outputs, backward));
 #else
   return "the extension was built without nvcc";
 #endif
@@ -132,6 +153,9 @@ PYBIND11_MODULE(_C, module) {
   module.def("frame_message_limit", &frame_message_limit, pybind11::arg("dtype"), pybind11::arg("hidden"),
              pybind11::arg("edge_features"), pybind11::arg("backward"),
              "Why the CUDA kernels cannot run a frame_message of these sizes on the current device, or None.");
+  module.def("mlp_limit", &mlp_limit, pybind11::arg("dtype"), pybind11::arg("inputs"), pybind11::arg("outputs"),
+             pybind11::arg("backward"),
+             "Why the CUDA kernels cannot run an mlp of these columns on the current device, or None.");
   module.def("select_instruction_set", &clof::cpu::select, pybind11::arg("name"),
              "Use another instruction set, for tests and measurements; False if it is not available.");
   clof::host::bind_newton_simulate(module);

@@ -128,7 +128,7 @@ def test_triton_kernels_that_are_too_small_give_way_to_the_reference(monkeypatch
         pytest.skip("triton is not installed")
     monkeypatch.setattr(_backends, "_limits", {("triton", op): limit for op, limit in room.limits.items()})
     _backends._warn_of_reference.cache_clear()
-    _backends.too_large.cache_clear()
+    _backends._reason.cache_clear()
     run = torch.ops.clof_ext_triton.frame_message
 
     def fitting(hidden, dtype, name=None):
@@ -146,3 +146,51 @@ def test_triton_kernels_that_are_too_small_give_way_to_the_reference(monkeypatch
         return x * (fitting(288, torch.float32) is run)
 
     assert not torch.compile(compiled, fullgraph=True, backend="eager")(torch.ones(1))
+
+
+def test_an_mlp_that_is_too_large_for_the_kernels_goes_to_the_reference_in_silence(monkeypatch, recwarn):
+    """It is torch's own products there, which are not slow; a caller who forces the kernels is refused."""
+
+    def limit(size):
+        sys.getrefcount(size)  # which torch.compile cannot trace, no more than it can the binary
+        return "the Linears have at most 64 results; got 96" if max(size.outputs) > 64 else None
+
+    run = torch.ops.clof_ext.mlp
+    monkeypatch.setattr(_backends, "_limits", {("cuda", "mlp"): limit})
+    monkeypatch.setattr(_backends, "unavailable", lambda name, op: "not here" if name == "triton" else None)
+    _backends._reason.cache_clear()
+    _backends._on_gpus.cache_clear()
+
+    def fitting(outputs, name=None):
+        size = _backends.MlpSize((2, 14), outputs, torch.float32, True)
+        return _backends.fitting("mlp", run, name, size)
+
+    assert fitting((64, 1)) is run
+    assert fitting((96, 1)) is reference.mlp
+    assert not recwarn.list
+    with pytest.raises(RuntimeError, match="'cuda' cannot run mlp here: the Linears have .*; got 96"):
+        fitting((96, 1), "cuda")
+
+    def compiled(x):
+        return x * (fitting((96, x.shape[0])) is run)
+
+    assert not torch.compile(compiled, fullgraph=True, backend="eager")(torch.ones(1))
+    _backends._on_gpus.cache_clear()
+
+
+@needs_binary
+def test_the_binary_says_what_it_cannot_run_and_leaves_wrong_arguments_to_the_checks():
+    module = _backends.binary()
+    if module.build_info()["cuda"] is None:
+        assert module.mlp_limit("float32", [3], [4], False) == "the extension was built without nvcc"
+        return
+    for dtype, inputs, outputs, backward, reason in (
+        ("float64", [3], [4], False, "computes in float32"),
+        ("float32", [3], [129], False, "at most 128 results"),
+        ("bfloat16", [3], [65, 1], True, "backward pass have at most 64 results"),
+        ("float32", [3], [0], False, "has a result"),
+        ("float32", [10**12], [4], False, "more shared memory"),
+    ):
+        assert reason in module.mlp_limit(dtype, inputs, outputs, backward)
+    assert module.mlp_limit("float64", [], [4], True) is None
+    assert module.mlp_limit("float64", [3], [4] * 5, True) is None

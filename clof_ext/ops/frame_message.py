@@ -9,6 +9,7 @@ from torch import Tensor
 
 from .. import _check
 from .._backends import Size, fitting, implementation
+from .._precision import matmul_precision
 from .._recompute import double_backward
 from .._register import register_rule, where_given
 from ..graph import EdgePlan, as_plan
@@ -17,9 +18,6 @@ from ..reference.frame_message import ACTIVATIONS, BASIS_SIZE
 
 MAX_EDGE_DEPTH = 3
 MAX_COORD_DEPTH = 2
-# Where torch keeps the setting for a kind of device, and its names there for what is not "highest".
-PRECISION_SWITCH = {"cpu": "mkldnn", "cuda": "cuda"}
-PRECISION_NAMES = {"tf32": "high", "bf16": "medium"}
 
 
 def frame_message(
@@ -80,7 +78,7 @@ def frame_message(
         M (N, H) in the dtype of h and V (N, 3) in the dtype of pos; 0 for nodes without edges. Differentiable in
         h, pos, edge_attr, edge_weight and all weights.
 
-    Precision on CPUs: float32 numbers are multiplied as such. Under ``torch.set_float32_matmul_precision("high")``
+    Precision on CPUs: float32 numbers are multiplied as such. Under ``torch.set_float32matmul_precision("high")``
     processors with AMX split each into two of bfloat16 and make three products, with errors near 1e-5 of the largest
     value; under ``"medium"`` numbers are rounded to bfloat16 where that is faster. Geometry, activations and sums stay
     in float32, and the backward pass takes the precision of the forward pass.
@@ -106,7 +104,7 @@ def frame_message(
         run = fitting("frame_message", run, backend, Size(edge_mlp[0].shape[0], edge_dim, h.dtype, recorded))
     constants = (
         *(plan.edges, plan.offsets, len(edge_mlp) // 2, (len(coord_mlp) + 1) // 2, bool(att_mlp)),
-        *(basis, mode, activation, tanh, clamp, message_reduce, vector_reduce, _matmul_precision(pos.device.type)),
+        *(basis, mode, activation, tanh, clamp, message_reduce, vector_reduce, matmul_precision(pos.device.type)),
     )
 
     def check() -> None:
@@ -133,21 +131,6 @@ def frame_message(
             # The operator checks for itself; what is wrong is said in more detail, and with the right type, here.
             check()
             raise
-
-
-def _matmul_precision(device: str) -> str:
-    """What ``torch.set_float32_matmul_precision``, or the device's own switch, says now.
-
-    ``torch.get_float32_matmul_precision`` raises an error where the switches of devices differ. torch.compile keeps the
-    value that it finds; its guards see a change between "highest" and the others.
-    """
-    switch = PRECISION_SWITCH.get(device)
-    setting = switch and torch._C._get_fp32_precision_getter(switch, "matmul")
-    return PRECISION_NAMES.get(setting, "highest")
-
-
-# All that torch.compiler.assume_constant_result does, which would load torch._dynamo: seconds, for every import.
-_matmul_precision._dynamo_marked_constant = True
 
 
 def _autocast(device: str, *values):

@@ -6,7 +6,8 @@ import torch
 from torch import Tensor
 
 from .. import _check
-from .._backends import implementation
+from .._backends import MlpSize, fitting, implementation
+from .._precision import matmul_precision
 from .._recompute import double_backward
 from .._register import register_rule
 from ..reference import mlp as plain_mlp
@@ -14,6 +15,8 @@ from ..reference.frame_message import ACTIVATIONS
 
 MAX_INPUTS = 4
 MAX_DEPTH = 4
+# Constants of both operators before what the backward operator alone has: activation, activate_last.
+N_OPTIONS = 2
 
 
 def mlp(
@@ -46,6 +49,10 @@ def mlp(
         (R, out of the last Linear), in the dtype of the inputs. Differentiable in inputs and weights, any number of
         times; second derivatives run through the reference.
 
+    On CUDA devices float32 numbers are multiplied as three products of TF32 parts, with errors near 1e-6, and under
+    ``torch.set_float32_matmul_precision("high")`` or ``"medium"`` as TF32. Torch's own products run float64, more than
+    128 results of a Linear (64 where gradients are recorded), and weights beyond a multiprocessor's shared memory.
+
     Raises:
         TypeError, ValueError: a wrong type, dtype, shape, device or option, or too many inputs or Linears.
 
@@ -59,7 +66,9 @@ def mlp(
     if torch.is_autocast_enabled(device.type):
         inputs, weights = (_cast(tensors, torch.get_autocast_dtype(device.type)) for tensors in (inputs, weights))
     run = implementation("mlp", device, backend)
-    constants = (activation, activate_last)
+    if device.type == "cuda" and run is not plain_mlp:
+        run = fitting("mlp", run, backend, _size(inputs, weights))
+    constants = (activation, activate_last, matmul_precision(device.type))
     if run is plain_mlp or torch.compiler.is_compiling():
         _check_all(inputs, weights, activation)
         return run(inputs, weights, *constants)
@@ -76,6 +85,15 @@ def mlp(
 def _cast(tensors: list[Tensor], dtype: torch.dtype) -> list[Tensor]:
     """Like torch's own rules: float64 is left alone."""
     return [tensor if tensor.dtype == torch.float64 else tensor.to(dtype) for tensor in tensors]
+
+
+def _size(inputs: list[Tensor], weights: list[Tensor]) -> MlpSize:
+    """What kernels on GPUs are asked about; of what is no matrix, nothing: the checks say what is wrong with it."""
+    columns, outputs = (
+        tuple(tensor.shape[dim] for tensor in some if isinstance(tensor, Tensor) and tensor.dim() == 2)
+        for some, dim in ((inputs, 1), (weights[::2], 0))
+    )
+    return MlpSize(columns, outputs, inputs[0].dtype, _recorded(inputs, weights))
 
 
 def _check_all(inputs: list[Tensor], weights: list[Tensor], activation: str) -> None:
@@ -135,15 +153,16 @@ class _Recorded(torch.autograd.Function):
     def backward(ctx, grad: Tensor) -> tuple:
         tensors, n = ctx.saved_tensors, ctx.n_inputs
         wanted = any(ctx.needs_input_grad[3 : 3 + n])
-        grads, grad_weights = ctx.backward_operator(grad, list(tensors[:n]), list(tensors[n:]), *ctx.constants, wanted)
+        options = *ctx.constants[:N_OPTIONS], wanted, *ctx.constants[N_OPTIONS:]
+        grads, grad_weights = ctx.backward_operator(grad, list(tensors[:n]), list(tensors[n:]), *options)
         return None, None, None, *(grads if wanted else [None] * n), *grad_weights
 
 
-def _fake(inputs, weights, activation, activate_last):
+def _fake(inputs, weights, activation, activate_last, precision="highest"):
     return inputs[0].new_empty(inputs[0].shape[0], weights[-1].shape[0])
 
 
-def _fake_backward(grad, inputs, weights, activation, activate_last, input_gradients):
+def _fake_backward(grad, inputs, weights, activation, activate_last, input_gradients, precision="highest"):
     grads = [tensor.new_empty(tensor.shape) for tensor in inputs] if input_gradients else []
     return grads, [weight.new_empty(weight.shape) for weight in weights]
 
@@ -160,10 +179,15 @@ def _backward_backward(ctx, grads: list[Tensor], grad_weights: list[Tensor]) -> 
     """Derivative of the backward operator, through the reference."""
     grad, *tensors = ctx.saved_tensors
     n = ctx.n_inputs
-    *constants, input_gradients = ctx.constants
+    options, input_gradients = ctx.constants[:N_OPTIONS], ctx.constants[N_OPTIONS]
     directions = [*(grads if input_gradients else [None] * n), *grad_weights]
-    results = double_backward(lambda x: plain_mlp(x[:n], x[n:], *constants), [grad], tensors, directions)
-    return results[0], results[1 : n + 1], results[n + 1 :], *[None] * len(ctx.constants)
+    results = double_backward(lambda x: plain_mlp(x[:n], x[n:], *options), [grad], tensors, directions)
+    return _with_constants(ctx, results[0], results[1 : n + 1], results[n + 1 :])
+
+
+def _with_constants(ctx, *grads) -> tuple:
+    """What a registered rule returns: None for every constant that torch passed on, without those at their default."""
+    return *grads, *[None] * (len(ctx.needs_input_grad) - len(grads))
 
 
 def _rule(library: str) -> None:
@@ -173,8 +197,9 @@ def _rule(library: str) -> None:
 
     def forward_backward(ctx, grad):
         tensors, n = ctx.saved_tensors, ctx.n_inputs
-        grads, grad_weights = namespace.mlp_backward(grad, list(tensors[:n]), list(tensors[n:]), *ctx.constants, True)
-        return list(grads), list(grad_weights), *[None] * len(ctx.constants)
+        options = *ctx.constants[:N_OPTIONS], True, *ctx.constants[N_OPTIONS:]
+        grads, grad_weights = namespace.mlp_backward(grad, list(tensors[:n]), list(tensors[n:]), *options)
+        return _with_constants(ctx, list(grads), list(grad_weights))
 
     torch.library.register_fake(f"{library}::mlp", _fake)
     torch.library.register_fake(f"{library}::mlp_backward", _fake_backward)

@@ -1,11 +1,13 @@
 #include "frame_message.cuh"
 
+#include "device.cuh"
+
 namespace clof::cuda {
 
 // Made by frame_message_<kind>.cu.
-#define CLOF_MADE_ELSEWHERE(Kind)                      \
-  extern template struct ForwardPass<Kind, kNarrow>;   \
-  extern template struct ForwardPass<Kind, kWide>;     \
+#define CLOF_MADE_ELSEWHERE(Kind)                    \
+  extern template struct ForwardPass<Kind, kNarrow>; \
+  extern template struct ForwardPass<Kind, kWide>;   \
   extern template struct BackwardPass<Kind, kNarrow>
 CLOF_MADE_ELSEWHERE(Tf32);
 CLOF_MADE_ELSEWHERE(Tf32x3);
@@ -14,15 +16,6 @@ CLOF_MADE_ELSEWHERE(Float16Kind);
 #undef CLOF_MADE_ELSEWHERE
 
 namespace {
-
-int device_attribute(cudaDeviceAttr attribute) {
-  int device = 0, value = 0;
-  cudaGetDevice(&device);
-  cudaDeviceGetAttribute(&value, attribute, device);
-  return value;
-}
-
-int multiprocessors() { return device_attribute(cudaDevAttrMultiProcessorCount); }
 
 template <class Body> auto with_kind(const FrameMessageProblem& p, const Body& body) {
   if (p.storage == Storage::bfloat16) return body(BFloat16Kind());
@@ -48,7 +41,7 @@ const char* frame_message_limit(Storage storage, int64_t hidden, int64_t edge_fe
   if (storage == Storage::float64) return "it computes in float32";
   if (hidden > kWide) return "it holds at most 128 hidden features";
   const bool half = storage != Storage::float32;
-  const int shared = device_attribute(cudaDevAttrMaxSharedMemoryPerBlockOptin);
+  const int shared = block_shared_bytes();
   // As many Linears as there can be.
   FrameMessageProblem p = {};
   p.storage = storage;
@@ -85,9 +78,8 @@ int64_t frame_message_width(const FrameMessageProblem& p) { return padded_hidden
 
 void frame_message_backward(const FrameMessageProblem& p, void* memory, void* stacked, float* grad_parts,
                             const Stream& stream) {
-  with_backward(p, [&](auto pass) {
-    pass.run(p, multiprocessors(), static_cast<char*>(memory), stacked, grad_parts, stream);
-  });
+  with_backward(
+      p, [&](auto pass) { pass.run(p, multiprocessors(), static_cast<char*>(memory), stacked, grad_parts, stream); });
 }
 
 void frame_message_finish(const FrameMessageProblem& p, const void* memory, const void* node_gradient,

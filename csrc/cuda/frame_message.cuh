@@ -8,6 +8,7 @@
 namespace clof::cuda {
 
 constexpr int kBlockThreads = kForwardWarps * kWarp;
+static_assert(kBlockThreads == kThreads, "blocks are those of launch.cuh");
 static_assert(kBackwardWarps == kForwardWarps && kNodeWarps == kForwardWarps, "all kernels have blocks of one size");
 
 template <class Kind, int Width>
@@ -38,17 +39,6 @@ __global__ void __launch_bounds__(kBlockThreads) senders_kernel(const __grid_con
 template <class Kind>
 __global__ void __launch_bounds__(kBlockThreads) finish_kernel(const __grid_constant__ FinishJobs a) {
   finish_gradients<Kind>(a);
-}
-
-template <class... Parameters, class... Arguments>
-void start(void (*kernel)(Parameters...), int64_t blocks, int shared, const Stream& stream, const Arguments&... a) {
-  if (blocks == 0) return;
-  constexpr int kWithoutAsking = 48 << 10;
-  if (shared > kWithoutAsking) {
-    cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, shared);
-  }
-  kernel<<<unsigned(blocks), kBlockThreads, shared, handle(stream)>>>(a...);
-  check_launch();
 }
 
 template <class Kind, int Width> void start_preparation(const PrepareJobs& jobs, const Stream& stream) {

@@ -104,4 +104,16 @@ template <class Functor> void launch_items(const Functor& functor, int64_t items
   check_launch();
 }
 
+// A kernel whose blocks have kThreads threads and so many bytes of shared memory.
+template <class... Parameters, class... Arguments>
+void start(void (*kernel)(Parameters...), int64_t blocks, int shared, const Stream& stream, const Arguments&... a) {
+  if (blocks == 0) return;
+  constexpr int kWithoutAsking = 48 << 10;
+  if (shared > kWithoutAsking) {
+    cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, shared);
+  }
+  kernel<<<unsigned(blocks), kThreads, shared, handle(stream)>>>(a...);
+  check_launch();
+}
+
 }  // namespace clof::cuda

@@ -131,4 +131,26 @@ struct FrameMessageProblem {
   void* grad_edge_weight;  // null without edge_weight
 };
 
+constexpr int kMaxMlpInputs = 4;
+constexpr int kMaxMlpLinears = 4;
+
+// A multilayer perceptron of rows; see clof_ext/ops/mlp.py.
+struct MlpProblem {
+  Storage dtype;    // of everything computed
+  Storage storage;  // of the tensors
+  MatmulPrecision precision;
+  Activation activation;
+  bool activate_last;
+  int num_inputs, num_linears;
+  int64_t rows;
+  int64_t input_columns[kMaxMlpInputs];  // of the tensors that stand beside each other in a row
+  int64_t columns[kMaxMlpLinears + 1];   // of the whole input, and of what each Linear makes
+  const void* inputs[kMaxMlpInputs];     // (rows, input_columns)
+  LinearArguments linears[kMaxMlpLinears];
+  void* out;             // (rows, columns of the last), result
+  bool input_gradients;  // this and what follows: of the backward pass alone
+  const void* grad_out;
+  void* grad_inputs[kMaxMlpInputs];
+};
+
 }  // namespace clof

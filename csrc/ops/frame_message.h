@@ -19,13 +19,6 @@ inline bool is_mean(const std::string& reduce, const char* name) {
   check::not_one_of(reduce, "'sum', 'mean'", name);
 }
 
-inline MatmulPrecision precision_of(const std::string& name) {
-  if (name == "highest") return MatmulPrecision::highest;
-  if (name == "high") return MatmulPrecision::high;
-  if (name == "medium") return MatmulPrecision::medium;
-  check::not_one_of(name, "'highest', 'high', 'medium'", "precision");
-}
-
 inline void check_depth(int64_t depth, int64_t most, const char* name) {
   if (depth < 1 || depth > most) check::fail(name, " must be from 1 to ", most, "; got ", depth, ".");
 }
@@ -38,11 +31,12 @@ template <class Problem> struct FrameMessageCall {
   Plan plan;
   Problem a = {};
 
-  FrameMessageCall(const Tensor& h_, const Tensor& pos_, const OptionalTensor& edge_attr_, const OptionalTensor& edge_weight_,
-       const std::vector<Tensor>& weights_, const Tensor& edges, const Tensor& offsets, int64_t edge_depth,
-       int64_t coord_depth, bool attention, const std::string& basis, const std::string& mode,
-       const std::string& activation, bool tanh, double clamp, const std::string& message_reduce,
-       const std::string& vector_reduce, const std::string& precision)
+  FrameMessageCall(const Tensor& h_, const Tensor& pos_, const OptionalTensor& edge_attr_,
+                   const OptionalTensor& edge_weight_, const std::vector<Tensor>& weights_, const Tensor& edges,
+                   const Tensor& offsets, int64_t edge_depth, int64_t coord_depth, bool attention,
+                   const std::string& basis, const std::string& mode, const std::string& activation, bool tanh,
+                   double clamp, const std::string& message_reduce, const std::string& vector_reduce,
+                   const std::string& precision)
       : pos(checked_positions(pos_, "pos")), plan(edges, offsets, pos) {
     a.graph = plan.graph;
     a.dtype = storage_of(pos, "pos");
@@ -153,8 +147,7 @@ struct FrameMessageGradients {
 };
 
 // The inputs of both operators, as arguments of a function.
-template <template <class...> class Operators>
-using WithFrameMessageInputs =
+template <template <class...> class Operators> using WithFrameMessageInputs =
     Operators<const Tensor&, const Tensor&, const OptionalTensor&, const OptionalTensor&, const std::vector<Tensor>&,
               const Tensor&, const Tensor&, int64_t, int64_t, bool, const std::string&, const std::string&,
               const std::string&, bool, double, const std::string&, const std::string&, const std::string&>;

@@ -19,6 +19,13 @@ Activation activation_of(const std::string& name) {
   check::not_one_of(name, "'silu', 'relu', 'leaky_relu', 'softplus', 'tanh', 'gelu'", "activation");
 }
 
+MatmulPrecision precision_of(const std::string& name) {
+  if (name == "highest") return MatmulPrecision::highest;
+  if (name == "high") return MatmulPrecision::high;
+  if (name == "medium") return MatmulPrecision::medium;
+  check::not_one_of(name, "'highest', 'high', 'medium'", "precision");
+}
+
 Storage storage_of(const Tensor& tensor, const char* name) {
   switch (tensor.scalar_type()) {
     case ScalarType::Float: return Storage::float32;

@@ -53,6 +53,7 @@ inline Tensor cast(const Tensor& tensor, ScalarType dtype) {
 
 FrameMode frame_mode(const std::string& mode);
 Activation activation_of(const std::string& name);
+MatmulPrecision precision_of(const std::string& name);
 Storage storage_of(const Tensor& tensor, const char* name);
 
 // Positions or velocities: (N, 3), float32 or float64, made dense.

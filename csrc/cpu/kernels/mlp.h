@@ -5,27 +5,11 @@
 
 namespace clof {
 
-constexpr int kMaxMlpInputs = 4;
-constexpr int kMaxMlpLinears = 4;
-
-struct MlpArguments {
-  Storage dtype;    // of everything computed
-  Storage storage;  // of the tensors
-  Activation activation;
-  bool activate_last;
-  int num_inputs, num_linears;
-  int64_t rows;
-  int64_t chunks;                        // ranges of rows, each worked on by one thread at a time
-  int64_t input_columns[kMaxMlpInputs];  // of the tensors that stand beside each other in a row
-  int64_t columns[kMaxMlpLinears + 1];   // of the whole input, and of what each Linear makes
-  const void* inputs[kMaxMlpInputs];     // (rows, input_columns)
-  LinearArguments linears[kMaxMlpLinears];
-  void* out;      // (rows, columns of the last), result
-  bool backward;  // what follows is used
-  const void* grad_out;
-  void* grad_inputs[kMaxMlpInputs];  // all null where none is wanted
-  void* shared;                      // memory for what all threads read, and for sums of weights' gradients
-  void* workers;                     // memory for the tiles of each thread, one behind the other
+struct MlpArguments : MlpProblem {
+  int64_t chunks;  // ranges of rows, each worked on by one thread at a time
+  bool backward;
+  void* shared;   // memory for what all threads read, and for sums of weights' gradients
+  void* workers;  // memory for the tiles of each thread, one behind the other
 };
 
 // Bytes of the two pieces of memory; the second for each thread.

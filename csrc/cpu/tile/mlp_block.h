@@ -184,7 +184,7 @@ template <class T> struct MlpBlock {
     const int64_t columns = shared.columns[k + 1], before = shared.columns[k];
     add_outer_of<OuterBlock>(values[k], before, a.columns[k], grad, columns, a.columns[k + 1], count, sums.weight[k]);
     add_rows(sums.bias[k], grad, count, columns);
-    if (k == 0 && a.grad_inputs[0] == nullptr) return;
+    if (k == 0 && !a.input_gradients) return;
     product(grad, columns, shared.backward[k], zeros, 0, other_grad, before, whole_blocks(count),
             [&](int64_t row, int64_t rows) {
               if (k > 0) multiply_by(other_grad + row * before, slopes[k - 1] + row * before, rows * before);

@@ -1,0 +1,22 @@
+"""Which precision of float32 products the user has asked torch for."""
+
+import torch
+
+# Where torch keeps the setting for a kind of device, and its names there for what is not "highest".
+PRECISION_SWITCH = {"cpu": "mkldnn", "cuda": "cuda"}
+PRECISION_NAMES = {"tf32": "high", "bf16": "medium"}
+
+
+def matmul_precision(device: str) -> str:
+    """What ``torch.set_float32_matmul_precision``, or the device's own switch, says now.
+
+    ``torch.get_float32_matmul_precision`` raises an error where the switches of devices differ. torch.compile keeps the
+    value that it finds; its guards see a change between "highest" and the others.
+    """
+    switch = PRECISION_SWITCH.get(device)
+    setting = switch and torch._C._get_fp32_precision_getter(switch, "matmul")
+    return PRECISION_NAMES.get(setting, "highest")
+
+
+# All that torch.compiler.assume_constant_result does, which would load torch._dynamo: seconds, for every import.
+matmul_precision._dynamo_marked_constant = True

@@ -1,0 +1,7 @@
+#include "mlp.cuh"
+
+namespace clof::cuda {
+
+template struct MlpLaunches<BFloat16Kind>;
+
+}  // namespace clof::cuda

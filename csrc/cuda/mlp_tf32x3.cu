@@ -1,0 +1,7 @@
+#include "mlp.cuh"
+
+namespace clof::cuda {
+
+template struct MlpLaunches<Tf32x3>;
+
+}  // namespace clof::cuda

@@ -1,0 +1,64 @@
+// Host side of mlp and its backward pass on CUDA devices.
+#ifdef CLOF_CUDA
+
+#include "../cuda/mlp.h"
+
+#include "mlp.h"
+
+namespace clof::host {
+namespace {
+
+// The kernels read and write 16 bytes at a time, of an array whose rows are a multiple of that.
+Tensor aligned(const Tensor& tensor) {
+  constexpr uintptr_t kBytes = 16;
+  return reinterpret_cast<uintptr_t>(data(tensor)) % kBytes ? torch::stable::clone(tensor) : tensor;
+}
+
+struct CudaCall : MlpCall<MlpProblem> {
+  cuda::Stream stream;
+
+  CudaCall(const std::vector<Tensor>& inputs_, const std::vector<Tensor>& weights_, const std::string& activation,
+           bool activate_last, const std::string& precision, bool backward)
+      : MlpCall(inputs_, weights_, activation, activate_last, precision), stream(inputs[0]) {
+    const std::vector<int64_t> columns(a.input_columns, a.input_columns + a.num_inputs);
+    const std::vector<int64_t> outputs(a.columns + 1, a.columns + 1 + a.num_linears);
+    const char* reason = cuda::mlp_limit(a.storage, columns, outputs, backward);
+    if (reason != nullptr) check::fail("The CUDA backend cannot run this mlp: ", reason, ".");
+    for (int k = 0; k < a.num_inputs; ++k) {
+      inputs[k] = aligned(inputs[k]);
+      a.inputs[k] = data(inputs[k]);
+    }
+  }
+};
+
+Tensor mlp(const std::vector<Tensor>& inputs, const std::vector<Tensor>& weights, const std::string& activation,
+           bool activate_last, const std::string& precision) {
+  CudaCall call(inputs, weights, activation, activate_last, precision, false);
+  Tensor out = call.make_output();
+  cuda::mlp_forward(call.a, call.stream);
+  return out;
+}
+
+std::tuple<std::vector<Tensor>, std::vector<Tensor>> mlp_backward(const Tensor& grad, const std::vector<Tensor>& inputs,
+                                                                  const std::vector<Tensor>& weights,
+                                                                  const std::string& activation, bool activate_last,
+                                                                  bool input_gradients, const std::string& precision) {
+  CudaCall call(inputs, weights, activation, activate_last, precision, true);
+  const MlpGradients gradients(call, grad, input_gradients);
+  const Tensor aligned_grad = aligned(gradients.grad);
+  call.a.grad_out = data(aligned_grad);
+  const int64_t bytes = cuda::mlp_backward_bytes(call.a);
+  Tensor memory = torch::stable::new_empty(call.inputs[0], {&bytes, 1}, ScalarType::Byte);
+  cuda::mlp_backward(call.a, memory.data_ptr(), call.stream);
+  return gradients.results();
+}
+
+}  // namespace
+}  // namespace clof::host
+
+STABLE_TORCH_LIBRARY_IMPL(clof_ext, CUDA, library) {
+  library.impl("mlp", TORCH_BOX(&clof::host::mlp));
+  library.impl("mlp_backward", TORCH_BOX(&clof::host::mlp_backward));
+}
+
+#endif
