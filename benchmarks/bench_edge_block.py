@@ -57,6 +57,14 @@ def products(precision: str) -> Iterator[None]:
 
 
 @dataclass(frozen=True)
+class Program:
+    """A call that returns what is differentiated, and the leaves that get gradients."""
+
+    call: Callable[[], list[Tensor]]
+    leaves: list[Tensor]
+
+
+@dataclass(frozen=True)
 class Case:
     """A layer of some width on fully connected systems."""
 
@@ -64,8 +72,8 @@ class Case:
     num_edges: int
     device: torch.device
 
-    def variants(self) -> dict[str, Callable[[], list[Tensor]]]:
-        """Calls that return what is differentiated, with the same weights and inputs."""
+    def variants(self) -> dict[str, Program]:
+        """Programs with the same weights and inputs."""
         torch.manual_seed(0)
         hidden, edge_dim = self.hidden, self.hidden // 2
         systems = max(1, self.num_edges // (N_PARTICLES * (N_PARTICLES - 1)))
@@ -90,7 +98,11 @@ class Case:
         if self.num_edges == COMPILED_EDGES:
             torch.compiler.reset()
             calls[COMPILED] = torch.compile(published)
-        return calls
+        leaves = [h, pos, edge_attr]
+        parameters = {
+            name: plain if call in (published, calls.get(COMPILED)) else fused for name, call in calls.items()
+        }
+        return {name: Program(call, [*leaves, *parameters[name].parameters()]) for name, call in calls.items()}
 
     @property
     def graphed(self) -> tuple[str, ...]:
@@ -98,14 +110,16 @@ class Case:
         return (EAGER, FUSED) if self.device.type == "cuda" and self.num_edges <= GRAPHED_EDGES else ()
 
 
-def forward(call: Callable[[], list[Tensor]]) -> None:
+def forward(program: Program) -> None:
     with torch.no_grad():
-        call()
+        program.call()
 
 
-def step(call: Callable[[], list[Tensor]]) -> None:
-    """Forward and backward; gradients pile up in the leaves of all programs alike."""
-    sum(out.float().sum() for out in call()).backward()
+def step(program: Program) -> None:
+    """Forward and backward, to fresh gradients, as after ``optimizer.zero_grad()``."""
+    for leaf in program.leaves:
+        leaf.grad = None
+    sum(out.float().sum() for out in program.call()).backward()
 
 
 def captured(call: Callable[[], None], device: torch.device) -> Callable[[], None]:
@@ -131,7 +145,7 @@ def error(found: list[Tensor], exact: list[Tensor]) -> float:
 def measure(case: Case, seconds: float, say: Callable[[str], None]) -> Iterator[dict]:
     """Figures of every variant that works here, in both passes."""
     with products("highest"), torch.no_grad():
-        exact = case.variants()[EAGER]()
+        exact = case.variants()[EAGER].call()
     calls = case.variants()
     for name, run in {"forward": forward, "forward+backward": step}.items():
         warmup = {}
@@ -141,13 +155,13 @@ def measure(case: Case, seconds: float, say: Callable[[str], None]) -> Iterator[
             except RuntimeError as failure:
                 say(f"{variant} does not work here: {next(iter(str(failure).splitlines()), '')}")
                 del calls[variant]
-        timed = {variant: partial(run, call) for variant, call in calls.items()}
+        timed = {variant: partial(run, program) for variant, program in calls.items()}
         peaks = {variant: peak_bytes(call, case.device) for variant, call in timed.items()}
         for variant in case.graphed:
             timed[variant + GRAPHED] = captured(timed[variant], case.device)
         times = interleave(timed, seconds=seconds, repeats=5, device=case.device)
         with torch.no_grad():
-            errors = {variant: error(call(), exact) for variant, call in calls.items()}
+            errors = {variant: error(program.call(), exact) for variant, program in calls.items()}
         for variant, time in times.items():
             same = variant.removesuffix(GRAPHED)
             yield {

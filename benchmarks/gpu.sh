@@ -24,15 +24,17 @@ step "tests"
 # Kernels are compiled as tests ask for them: several processes at once where pytest-xdist is there.
 workers=$("$python" -c 'import xdist' 2>/dev/null && echo "-n $(($(nproc) < 8 ? $(nproc) : 8))" || true)
 # shellcheck disable=SC2086
-"$python" -m pytest -q $workers -m gpu tests
+"$python" -m pytest -q $workers -m gpu tests/ops tests/cuda
 
 if command -v compute-sanitizer >/dev/null; then
   for tool in memcheck racecheck; do
     step "compute-sanitizer $tool"
     compute-sanitizer --tool "$tool" --error-exitcode 1 "$python" -m clof_ext.cli selftest --device cuda
-    # These kernels are in Triton's cache by now.
+    # Triton's kernels are in its cache by now.
     compute-sanitizer --tool "$tool" --error-exitcode 1 --target-processes all \
       "$python" -m pytest -q -p no:cacheprovider tests/cuda/test_frame_message.py -k "test_options and (ClofNet or gated)"
+    compute-sanitizer --tool "$tool" --error-exitcode 1 --target-processes all \
+      "$python" -m pytest -q -p no:cacheprovider tests/cuda/test_mlp.py -k test_values_and_gradients
   done
 else
   echo "compute-sanitizer is not installed: memcheck and racecheck are left out"
@@ -45,7 +47,7 @@ step "benchmarks"
 
 if command -v ncu >/dev/null; then
   step "profile of the edge block"
-  ncu --kernel-name 'regex:message_kernel|tile_kernel|node_sum_kernel|position_kernel' --launch-count 8 --csv \
+  ncu --kernel-name 'regex:prepare_kernel|forward_kernel|backward_kernel|senders_kernel' --launch-count 8 --csv \
     --log-file benchmarks/results/edge_block_ncu.csv --set basic \
     "$python" -m benchmarks.bench_edge_block --hidden 64 --edges 1000000 --seconds 0 --output "$(mktemp -d)" ||
     echo "ncu may not read counters here: the profile is left out"

@@ -167,9 +167,7 @@ class Packer {
   int bytes_;
   PackJobs jobs_ = {};
 
-  const void* element(const void* base, int64_t index) const {
-    return static_cast<const char*>(base) + index * bytes_;
-  }
+  const void* element(const void* base, int64_t index) const { return static_cast<const char*>(base) + index * bytes_; }
   void square(const LinearArguments& linear, Matrix place, Matrix transposed) {
     const int hidden = int(p_.hidden);
     matrix(linear.weight, hidden, hidden, hidden, false, place);
@@ -197,8 +195,8 @@ class Finisher {
     if (features > 0) {
       for (int role = 0; role < 2; ++role) {
         const auto* from = static_cast<const char*>(node_gradient) + int64_t(role) * width * features * bytes_;
-        jobs_.parts[jobs_.num_parts++] = {first + int64_t(role) * features * bytes_, leading, hidden, features, from,
-                                          features, 1, 0};
+        jobs_.parts[jobs_.num_parts++] = {
+            first + int64_t(role) * features * bytes_, leading, hidden, features, from, features, 1, 0};
       }
     }
     add(first + 2 * int64_t(features) * bytes_, leading, hidden, 1, places.radial, 1, 0);
@@ -233,7 +231,7 @@ class Finisher {
   FinishJobs jobs_ = {};
 
   void add(void* to, int64_t leading, int rows, int columns, int place, int64_t row_stride, int64_t column_stride) {
-    jobs_.parts[jobs_.num_parts++] = {to,         leading,       rows,          columns, sums_ + place,
+    jobs_.parts[jobs_.num_parts++] = {to,         leading,       rows,         columns, sums_ + place,
                                       row_stride, column_stride, places_.total};
   }
   void bias(void* to, int count, int place) {

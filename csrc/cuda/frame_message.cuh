@@ -11,20 +11,20 @@ constexpr int kBlockThreads = kForwardWarps * kWarp;
 static_assert(kBlockThreads == kThreads, "blocks are those of launch.cuh");
 static_assert(kBackwardWarps == kForwardWarps && kNodeWarps == kForwardWarps, "all kernels have blocks of one size");
 
-template <class Kind, int Width>
-__global__ void __launch_bounds__(kBlockThreads) prepare_kernel(const __grid_constant__ PrepareJobs jobs) {
+template <class Kind, int Width> __global__ void __launch_bounds__(kBlockThreads)
+    prepare_kernel(const __grid_constant__ PrepareJobs jobs) {
   prepare<Kind, Width>(jobs);
 }
-template <class Kind, class Function, int Width>
-__global__ void __launch_bounds__(kBlockThreads, 1) forward_kernel(const __grid_constant__ EdgeBlock a) {
+template <class Kind, class Function, int Width> __global__ void __launch_bounds__(kBlockThreads, 1)
+    forward_kernel(const __grid_constant__ EdgeBlock a) {
   forward<Kind, Function, Width>(a);
 }
-template <class Kind, int Width>
-__global__ void __launch_bounds__(kBlockThreads) forward_join_kernel(const __grid_constant__ EdgeBlock a, int64_t warps) {
+template <class Kind, int Width> __global__ void __launch_bounds__(kBlockThreads)
+    forward_join_kernel(const __grid_constant__ EdgeBlock a, int64_t warps) {
   forward_join<Kind, Width>(a, warps);
 }
-template <class Kind, class Function, int Width>
-__global__ void __launch_bounds__(kBlockThreads, 1) backward_kernel(const __grid_constant__ EdgeBlockGradients a) {
+template <class Kind, class Function, int Width> __global__ void __launch_bounds__(kBlockThreads, 1)
+    backward_kernel(const __grid_constant__ EdgeBlockGradients a) {
   backward<Kind, Function, Width>(a);
 }
 // The kind of number has nothing to do with these; it gives each of the files that make them its own.
@@ -32,18 +32,18 @@ template <class Kind, int Width> __global__ void __launch_bounds__(kBlockThreads
     backward_join_kernel(const __grid_constant__ EdgeBlockGradients a, int64_t warps) {
   backward_join<Width>(a, warps);
 }
-template <class Kind, int Width>
-__global__ void __launch_bounds__(kBlockThreads) senders_kernel(const __grid_constant__ SenderSums a) {
+template <class Kind, int Width> __global__ void __launch_bounds__(kBlockThreads)
+    senders_kernel(const __grid_constant__ SenderSums a) {
   sum_senders<Width>(a);
 }
-template <class Kind>
-__global__ void __launch_bounds__(kBlockThreads) finish_kernel(const __grid_constant__ FinishJobs a) {
+template <class Kind> __global__ void __launch_bounds__(kBlockThreads)
+    finish_kernel(const __grid_constant__ FinishJobs a) {
   finish_gradients<Kind>(a);
 }
 
 template <class Kind, int Width> void start_preparation(const PrepareJobs& jobs, const Stream& stream) {
-  start(prepare_kernel<Kind, Width>, jobs.num_blocks(), Width * kNodeColumns * int(sizeof(typename Kind::Stored)), stream,
-        jobs);
+  start(prepare_kernel<Kind, Width>, jobs.num_blocks(), Width * kNodeColumns * int(sizeof(typename Kind::Stored)),
+        stream, jobs);
 }
 
 template <class Kind, int Width> struct ForwardPass {
@@ -101,8 +101,8 @@ template <class Kind, int Width> struct BackwardPass {
     g.sums = reinterpret_cast<float*>(memory + places.sums);
     g.places = SumPlaces::of(image);
     g.with_scalars = has_scalars(p);
-    SenderSums senders = {p.graph,    reinterpret_cast<int32_t*>(memory + places.place_of), 0, 0, g.rows,
-                          grad_parts, g.grad_pos};
+    SenderSums senders = {p.graph,   reinterpret_cast<int32_t*>(memory + places.place_of), 0, 0, g.rows, grad_parts,
+                          g.grad_pos};
     start_preparation<Kind, Width>(backward_preparation(p, image, memory + places.image, memory + places.parts,
                                                         stacked_weights_of(p, stacked), senders),
                                    stream);

@@ -16,11 +16,12 @@ void frame_message_forward(const FrameMessageProblem& p, void* memory, const Str
 
 // The padded hidden features, which give the arrays below their widths.
 int64_t frame_message_width(const FrameMessageProblem& p);
-// All but the products at nodes: `stacked` (2 width, F) becomes what multiplies `grad_parts` (N, 2 width) to the gradient
-// of h.
+// All but the products at nodes: `stacked` (2 width, F) becomes what multiplies `grad_parts` (N, 2 width) to the
+// gradient of h.
 void frame_message_backward(const FrameMessageProblem& p, void* memory, void* stacked, float* grad_parts,
                             const Stream& stream);
-// The gradients of weights, given `node_gradient` (2 width, F): grad_parts^T h. The memory is that of the backward pass.
+// The gradients of weights, given `node_gradient` (2 width, F): grad_parts^T h. The memory is that of the backward
+// pass.
 void frame_message_finish(const FrameMessageProblem& p, const void* memory, const void* node_gradient,
                           const Stream& stream);
 

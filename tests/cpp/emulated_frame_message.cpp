@@ -70,8 +70,8 @@ template <class Kind> void run_backward(const FrameMessageProblem& p, int64_t mo
   g.places = SumPlaces::of(image);
   g.with_scalars = has_scalars(p);
   g.sums = sums;
-  SenderSums senders = {p.graph,    reinterpret_cast<int32_t*>(memory.at(places.place_of)), 0, 0, g.rows,
-                        grad_parts, g.grad_pos};
+  SenderSums senders = {p.graph,   reinterpret_cast<int32_t*>(memory.at(places.place_of)), 0, 0, g.rows, grad_parts,
+                        g.grad_pos};
   run_preparation<Kind, kWidth>(backward_preparation(p, image, memory.at(places.image), memory.at(places.parts),
                                                      stacked_weights_of(p, stacked), senders));
   const size_t shared = size_t(backward_shared_bytes<Kind, kWidth>(image));
@@ -89,8 +89,8 @@ template <class Kind> void run_backward(const FrameMessageProblem& p, int64_t mo
   }
 }
 
-template <class Kind> void run_finish(const FrameMessageProblem& p, const float* sums, int64_t num_sums,
-                                      const void* node_gradient) {
+template <class Kind>
+void run_finish(const FrameMessageProblem& p, const float* sums, int64_t num_sums, const void* node_gradient) {
   const SumPlaces places = SumPlaces::of(image_of(p, true));
   const Finisher finisher(p, places, sums, num_sums, node_gradient);
   const FinishJobs& jobs = finisher.jobs();
@@ -130,7 +130,6 @@ extern "C" void emulated_finish(const clof::FrameMessageProblem* p, int64_t most
                                 const float* sums, const void* node_gradient) {
   const int64_t chunk = clof::cuda::chunk_edges(*p, most_blocks, row_bytes);
   const int64_t num_sums = clof::cuda::num_blocks_for(chunk, most_blocks, clof::cuda::kBlockEdges);
-  clof::cuda::with_kind(*p, false, [&](auto kind) {
-    clof::cuda::run_finish<decltype(kind)>(*p, sums, num_sums, node_gradient);
-  });
+  clof::cuda::with_kind(*p, false,
+                        [&](auto kind) { clof::cuda::run_finish<decltype(kind)>(*p, sums, num_sums, node_gradient); });
 }

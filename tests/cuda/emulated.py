@@ -1,4 +1,4 @@
-"""The CUDA kernels of frame_message on the emulated GPU of tests/cpp: compiled for this processor, called with tensors."""
+"""The CUDA kernels of frame_message on the emulated GPU of tests/cpp, compiled for this processor."""
 
 import ctypes
 import functools
@@ -26,10 +26,11 @@ PRECISIONS = ("highest", "high", "medium")
 
 class _Graph(ctypes.Structure):
     _fields_ = [
-        *((name, c_void_p) for name in ("receiver", "sender", "by_receiver", "by_sender", "receiver_start", "sender_start")),
+        *((name, c_void_p) for name in ("receiver", "sender", "by_receiver", "by_sender")),
+        *((name, c_void_p) for name in ("receiver_start", "sender_start")),
         ("num_nodes", c_int64),
         ("num_edges", c_int64),
-    ]  # fmt: skip
+    ]
 
 
 class _Linear(ctypes.Structure):

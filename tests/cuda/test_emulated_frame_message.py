@@ -14,8 +14,8 @@ pytestmark = [
     pytest.mark.xdist_group("emulated_frame_message"),
 ]
 
-# Largest relative error of norms by precision and dtype: three products of TF32 numbers, one, and 16-bit numbers. At the
-# kinks of ReLU a rounded number has another slope.
+# Largest relative error of norms by precision and dtype: three products of TF32 numbers, one, and 16-bit numbers. At
+# the kinks of ReLU a rounded number has another slope.
 TOLERANCE = {
     ("highest", torch.float32): 2e-5,
     ("high", torch.float32): 3e-3,

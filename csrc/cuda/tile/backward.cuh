@@ -194,11 +194,11 @@ template <class Kind, class Function, int Width> class BackwardTile {
 
   CLOF_DEVICE const Lane& lane() const { return tile.lane; }
   CLOF_DEVICE char* slot(int k) const { return slots + k * kSlotBytes<Width>; }
-  CLOF_DEVICE OperandWriter<Kind, Width> operand(int k) const { return OperandWriter<Kind, Width>(slot(k), warp, lane()); }
-  // The warp's sums for the biases of the gate and of the head.
-  CLOF_DEVICE float* own_scalars() const {
-    return numbers.base + EdgeNumbers::kCount * kBlockEdges + kScalars * warp;
+  CLOF_DEVICE OperandWriter<Kind, Width> operand(int k) const {
+    return OperandWriter<Kind, Width>(slot(k), warp, lane());
   }
+  // The warp's sums for the biases of the gate and of the head.
+  CLOF_DEVICE float* own_scalars() const { return numbers.base + EdgeNumbers::kCount * kBlockEdges + kScalars * warp; }
   CLOF_DEVICE int own_edge() const { return kRows * warp + Edges::own_row(lane()); }
 
   CLOF_DEVICE void forward(const Edges& edges, float own_radial, Rows<Width> (&z)[1]) {
@@ -380,8 +380,9 @@ template <class Kind, class Function, int Width> class BackwardTile {
 #pragma unroll
         for (int h = 0; h < 2; ++h) {
           const uint4 x = units.words[p][0][h];
-          to.group(h, p, {operand_word<Kind>(x.x), operand_word<Kind>(x.y), operand_word<Kind>(x.z),
-                          operand_word<Kind>(x.w)});
+          to.group(
+              h, p,
+              {operand_word<Kind>(x.x), operand_word<Kind>(x.y), operand_word<Kind>(x.z), operand_word<Kind>(x.w)});
         }
       }
       edge_feature_gradient(edges, grad);

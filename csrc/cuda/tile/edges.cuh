@@ -22,7 +22,8 @@ struct EdgeBlock {
   int layers;  // of edge_mlp, beside the first
   bool coordinate;
   int64_t begin, end;  // places in the order by receiver
-  const void* parts;   // (N, 2, Width): what the first Linear makes of each node as receiver, with the bias, and as sender
+  const void*
+      parts;  // (N, 2, Width): what the first Linear makes of each node as receiver, with the bias, and as sender
   const float* pos;
   const void* edge_attr;
   const void* edge_weight;
@@ -33,7 +34,8 @@ struct EdgeBlock {
   float* partial;  // sums of receivers that two warps share, see receivers.cuh
 };
 
-// The part of the edges [begin, end) that one of `warps` warps works on: whole tiles of `Size` edges, as equal as can be.
+// The part of the edges [begin, end) that one of `warps` warps works on: whole tiles of `Size` edges, as equal as can
+// be.
 struct Range {
   int64_t begin, end;
 
@@ -56,7 +58,7 @@ template <int Tiles> struct TileEdges {
   static constexpr int kHalves = 2 * Tiles, kSize = Tiles * kRows;
 
   int64_t place;
-  int count;         // rows that are edges; the others repeat the last edge, or the first where there is none
+  int count;  // rows that are edges; the others repeat the last edge, or the first where there is none
   OwnEdge own;
   bool own_exists;
   int own_start, own_stop;  // places of all edges of the own row's receiver

@@ -9,7 +9,7 @@ namespace clof::cuda {
 constexpr int kForwardWarps = 8;
 // Two tiles at a time share what is read of weights, where registers hold them.
 template <int Width> constexpr int kForwardTiles = Width <= 64 ? 2 : 1;
-template <int Width> constexpr int kForwardEdges = kForwardTiles<Width>* kRows;
+template <int Width> constexpr int kForwardEdges = kForwardTiles<Width> * kRows;
 
 // Weights are read from shared memory, all but those of edge features where these do not fit.
 template <class Kind, int Width> using ForwardPlace = Residence<true, Width <= 64 || Kind::kHalf>;

@@ -16,12 +16,13 @@ struct Matrix {
 };
 
 struct Image {
-  int width;  // padded hidden features
+  int width;         // padded hidden features
   int edge_columns;  // padded edge features
   // What every tile reads again and again comes first, then float32 vectors, then what multiplies edge features.
   Matrix layers[kMaxLayers], coordinate;
   Matrix layers_transposed[kMaxLayers], coordinate_transposed;
-  int radial, biases[kMaxLayers + 1], gate, head, scalars;  // offsets of vectors; the last bias is the coordinate layer's
+  int radial, biases[kMaxLayers + 1], gate, head,
+      scalars;  // offsets of vectors; the last bias is the coordinate layer's
   Matrix edge;  // parts of `width` columns, one behind the other
   Matrix edge_transposed;
   int square_bytes, vector_bytes, bytes;  // how far the square matrices, the vectors and everything go

@@ -18,7 +18,8 @@ struct Tf32 {
   CLOF_DEVICE static uint32_t operand(float x) { return to_tf32(x); }
   // What lies in the image of weights: rounded once, where that is made.
   CLOF_DEVICE static float prepared(float x) { return float_of(to_tf32(x)); }
-  CLOF_DEVICE static void multiply(float (&d)[4], const uint32_t (&a)[4], uint32_t b0, uint32_t b1, const float (&c)[4]) {
+  CLOF_DEVICE static void multiply(float (&d)[4], const uint32_t (&a)[4], uint32_t b0, uint32_t b1,
+                                   const float (&c)[4]) {
     mma_tf32(d, a, b0, b1, c);
   }
 };
@@ -32,7 +33,8 @@ struct Tf32x3 {
 
   CLOF_DEVICE static uint32_t operand(float x) { return bits_of(x); }
   CLOF_DEVICE static float prepared(float x) { return x; }
-  CLOF_DEVICE static void multiply(float (&d)[4], const uint32_t (&a)[4], uint32_t b0, uint32_t b1, const float (&c)[4]) {
+  CLOF_DEVICE static void multiply(float (&d)[4], const uint32_t (&a)[4], uint32_t b0, uint32_t b1,
+                                   const float (&c)[4]) {
     uint32_t large[4], small[4];
     for (int k = 0; k < 4; ++k) split(a[k], large[k], small[k]);
     uint32_t b0_large, b0_small, b1_large, b1_small;
@@ -59,7 +61,8 @@ struct BFloat16Kind {
   CLOF_DEVICE static uint32_t pack(float low, float high) { return pack_bfloat16(low, high); }
   CLOF_DEVICE static float low(uint32_t pair) { return low_bfloat16(pair); }
   CLOF_DEVICE static float high(uint32_t pair) { return high_bfloat16(pair); }
-  CLOF_DEVICE static void multiply(float (&d)[4], const uint32_t (&a)[4], uint32_t b0, uint32_t b1, const float (&c)[4]) {
+  CLOF_DEVICE static void multiply(float (&d)[4], const uint32_t (&a)[4], uint32_t b0, uint32_t b1,
+                                   const float (&c)[4]) {
     mma_bfloat16(d, a, b0, b1, c);
   }
 };
@@ -72,7 +75,8 @@ struct Float16Kind {
   CLOF_DEVICE static uint32_t pack(float low, float high) { return pack_float16(low, high); }
   CLOF_DEVICE static float low(uint32_t pair) { return low_float16(pair); }
   CLOF_DEVICE static float high(uint32_t pair) { return high_float16(pair); }
-  CLOF_DEVICE static void multiply(float (&d)[4], const uint32_t (&a)[4], uint32_t b0, uint32_t b1, const float (&c)[4]) {
+  CLOF_DEVICE static void multiply(float (&d)[4], const uint32_t (&a)[4], uint32_t b0, uint32_t b1,
+                                   const float (&c)[4]) {
     mma_float16(d, a, b0, b1, c);
   }
 };

@@ -177,8 +177,7 @@ template <class Kind, int Width, int Pairs> class RightReader {
     } else {
 #pragma unroll
       for (int j = 0; j < 2 * Pairs; ++j) {
-        from_[j] =
-            base + lane.t * kOperandRow<Kind, Width> + ((8 * (first + j) + lane.g) ^ exchanged<Kind>(lane.t));
+        from_[j] = base + lane.t * kOperandRow<Kind, Width> + ((8 * (first + j) + lane.g) ^ exchanged<Kind>(lane.t));
       }
     }
   }
@@ -202,8 +201,8 @@ template <class Kind, int Width, int Pairs> class RightReader {
 
 // Operand registers whose rows or columns are vectors of a number for each edge: value(edge) is that of this lane's, of
 // number lane.g.
-template <class Kind, class Value> CLOF_DEVICE void edge_vectors(uint32_t& first, uint32_t& second, int s,
-                                                                 const Lane& lane, const Value& value) {
+template <class Kind, class Value>
+CLOF_DEVICE void edge_vectors(uint32_t& first, uint32_t& second, int s, const Lane& lane, const Value& value) {
   if constexpr (Kind::kHalf) {
     const int edge = 16 * s + 2 * lane.t;
     first = Kind::pack(value(edge), value(edge + 1));

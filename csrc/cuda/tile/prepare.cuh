@@ -18,9 +18,7 @@ struct PrepareJobs {
   int stack_blocks, place_blocks;
 
   CLOF_HD int num_pack_blocks() const { return kPackBlocks * pack.num_matrices + 1; }
-  int64_t num_blocks() const {
-    return num_pack_blocks() + stack_blocks + place_blocks + num_node_blocks(nodes.nodes);
-  }
+  int64_t num_blocks() const { return num_pack_blocks() + stack_blocks + place_blocks + num_node_blocks(nodes.nodes); }
 };
 
 template <class Kind, int Width> CLOF_DEVICE void prepare(const PrepareJobs& jobs) {

@@ -1,8 +1,8 @@
 // Products of 16 rows with a matrix of weights, of which a row holds the weights of one result.
 //
-// Weights lie in an image (image.h): rows of Kind::Stored, a multiple of 128 bytes long. A lane reads 16 bytes of the row
-// of one result: operands of two steps along the inputs. Every second row has the halves of each 128 bytes exchanged, so
-// that the eight lanes that read at one time find all banks of shared memory.
+// Weights lie in an image (image.h): rows of Kind::Stored, a multiple of 128 bytes long. A lane reads 16 bytes of the
+// row of one result: operands of two steps along the inputs. Every second row has the halves of each 128 bytes
+// exchanged, so that the eight lanes that read at one time find all banks of shared memory.
 #pragma once
 
 #include "rows.cuh"
@@ -43,8 +43,7 @@ template <class Kind, int Columns> class WeightReader {
 };
 
 // Operand registers of steps 2 p and 2 p + 1 along the inputs, from rows in registers.
-template <class Kind, int Width>
-CLOF_DEVICE void operands(const Rows<Width>& rows, int p, uint32_t (&a)[2][4]) {
+template <class Kind, int Width> CLOF_DEVICE void operands(const Rows<Width>& rows, int p, uint32_t (&a)[2][4]) {
 #pragma unroll
   for (int s = 0; s < 2; ++s) {
     if constexpr (Kind::kHalf) {
@@ -127,8 +126,8 @@ template <class Kind> CLOF_DEVICE uint4 load_group(const RowsInMemory& rows, int
 }
 
 // Writes a group of a row of `width` numbers that begins at number `first` of an array.
-template <class Kind> CLOF_DEVICE void store_group(void* base, int64_t first, int column, int width,
-                                                   const float (&values)[Kind::kGroup]) {
+template <class Kind>
+CLOF_DEVICE void store_group(void* base, int64_t first, int column, int width, const float (&values)[Kind::kGroup]) {
   if (width % Kind::kGroup == 0) {
     if (column >= width) return;
     *reinterpret_cast<uint4*>(static_cast<typename Kind::Stored*>(base) + first + column) = pack_group<Kind>(values);

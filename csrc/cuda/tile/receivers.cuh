@@ -17,7 +17,8 @@ template <int Width> CLOF_DEVICE float* partial_row(const EdgeBlock& a, int64_t 
 }
 
 // Exchanges with the lane that differs in `mask`: keeps the half of the sums that the bit of this lane selects.
-template <int Count> CLOF_DEVICE void halve(float (&sums)[Count], float (&kept)[Count / 2], int mask, const Lane& lane) {
+template <int Count>
+CLOF_DEVICE void halve(float (&sums)[Count], float (&kept)[Count / 2], int mask, const Lane& lane) {
   const bool upper = lane.number & mask;
 #pragma unroll
   for (int k = 0; k < Count / 2; ++k) {
@@ -36,9 +37,9 @@ template <class Kind, int Width> class ReceiverSums {
   }
 
   // `own_vector` is that of the own row.
-  template <int Tiles, class Write>
-  CLOF_DEVICE void add(const TileEdges<Tiles>& edges, const Rows<Width> (&rows)[Tiles], Vec3<float> own_vector,
-                       const Write& write) {
+  template <int Tiles, class Write> CLOF_DEVICE void add(const TileEdges<Tiles>& edges,
+                                                         const Rows<Width> (&rows)[Tiles], Vec3<float> own_vector,
+                                                         const Write& write) {
     for (int first = 0; first < edges.count;) {
       const int owner = 4 * (first % 8) + first / 8;
       const int receiver = shuffle(edges.own.receiver, owner);
@@ -70,7 +71,8 @@ template <class Kind, int Width> class ReceiverSums {
   template <class Write> CLOF_DEVICE void close(const Write& write) {
     if (open_ < 0) return;
     // Of a chunk's edges: what lies outside of it is added by another launch.
-    const bool begins = start_ >= range.begin || range.begin == a.begin, ends = stop_ <= range.end || range.end == a.end;
+    const bool begins = start_ >= range.begin || range.begin == a.begin,
+               ends = stop_ <= range.end || range.end == a.end;
     float halved[Width / 8], quartered[Width / 16], own[Width / 32];
     halve(sums_, halved, 16, lane);
     halve(halved, quartered, 8, lane);
@@ -147,7 +149,8 @@ CLOF_DEVICE void join(const EdgeBlock& a, int64_t warp, int64_t warps, const Lan
     vector = vector + Vec3<float>{row[Width], row[Width + 1], row[Width + 2]};
     end = other.end;
   }
-  for (int k = 0; k < kOwn; k += 2) write.features(receiver, int(stop - start), kOwn * lane.number + k, sums[k], sums[k + 1]);
+  for (int k = 0; k < kOwn; k += 2)
+    write.features(receiver, int(stop - start), kOwn * lane.number + k, sums[k], sums[k + 1]);
   if (lane.number == 0) write.vector(receiver, int(stop - start), vector);
 }
 

@@ -3,8 +3,8 @@
 // Lane 4 g + t holds of rows g and g + 8 the features
 //     feature(n, t, e) = 4 G (n / B) + G t + 2 (n % B) + e        n = 0 ... Width / 8 - 1, e = 0, 1,
 // where G is the Kind's group and B = G / 2: groups of G features side by side, 16 bytes in memory. Tensor cores leave
-// column 8 n + 2 t + e of a product in this place, and take it from there as an operand: features are columns in another
-// order, the same for every array.
+// column 8 n + 2 t + e of a product in this place, and take it from there as an operand: features are columns in
+// another order, the same for every array.
 #pragma once
 
 #include "number.cuh"
@@ -87,9 +87,8 @@ CLOF_DEVICE void add_row(Rows<Width>& rows, int h, const typename Kind::Stored* 
 }
 
 // A row that may be narrower than Width, and at any address: what is not there is 0.
-template <class Kind, int Width>
-CLOF_DEVICE void load_narrow_row(Rows<Width>& rows, int h, const void* base, int64_t first, int width,
-                                 const Lane& lane) {
+template <class Kind, int Width> CLOF_DEVICE void load_narrow_row(Rows<Width>& rows, int h, const void* base,
+                                                                  int64_t first, int width, const Lane& lane) {
   const bool whole = width == Width;
   for_groups<Kind, Width>(lane, [&](int n, int column) {
     float values[Kind::kGroup];
@@ -108,9 +107,9 @@ CLOF_DEVICE void load_narrow_row(Rows<Width>& rows, int h, const void* base, int
 }
 
 // Sum over the features of each of a lane's rows of rows times columns, known to all four lanes of the rows.
-template <class Kind, int Width, int Tiles>
-CLOF_DEVICE void row_products(const Rows<Width> (&rows)[Tiles], const Columns<Kind, Width>& columns,
-                              float (&sums)[2 * Tiles]) {
+template <class Kind, int Width, int Tiles> CLOF_DEVICE void row_products(const Rows<Width> (&rows)[Tiles],
+                                                                          const Columns<Kind, Width>& columns,
+                                                                          float (&sums)[2 * Tiles]) {
 #pragma unroll
   for (int h = 0; h < 2 * Tiles; ++h) {
     sums[h] = 0.0f;

@@ -131,7 +131,8 @@ template <class Kind, int Width, int Tiles, class Place> struct Tile {
   }
 };
 
-template <int Width, int Tiles> CLOF_DEVICE void scale_rows(Rows<Width> (&rows)[Tiles], const float (&factor)[2 * Tiles]) {
+template <int Width, int Tiles>
+CLOF_DEVICE void scale_rows(Rows<Width> (&rows)[Tiles], const float (&factor)[2 * Tiles]) {
 #pragma unroll
   for (int n = 0; n < Width / 8; ++n) {
 #pragma unroll

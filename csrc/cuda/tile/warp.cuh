@@ -1,6 +1,6 @@
-// What the edge block's kernels need of the machine: who a thread is, barriers, exchange between the lanes of a warp, and
-// products on tensor cores. tests/cpp/emulated_gpu.h gives the same names to a C++ compiler, so that the kernels run
-// without a GPU.
+// What the edge block's kernels need of the machine: who a thread is, barriers, exchange between the lanes of a warp,
+// and products on tensor cores. tests/cpp/emulated_gpu.h gives the same names to a C++ compiler, so that the kernels
+// run without a GPU.
 #pragma once
 
 #ifdef CLOF_EMULATED_GPU
@@ -95,7 +95,8 @@ CLOF_DEVICE float fast_tanh(float x) {
   return out;
 }
 
-// d (16 x 8) = a (16 x K) b (K x 8) + c, with K = 8 numbers of TF32 or 16 numbers of 16 bits; registers as in PTX's mma.
+// d (16 x 8) = a (16 x K) b (K x 8) + c, with K = 8 numbers of TF32 or 16 numbers of 16 bits; registers as in PTX's
+// mma.
 CLOF_DEVICE void mma_tf32(float (&d)[4], const uint32_t (&a)[4], uint32_t b0, uint32_t b1, const float (&c)[4]) {
   asm("mma.sync.aligned.m16n8k8.row.col.f32.tf32.tf32.f32 {%0,%1,%2,%3}, {%4,%5,%6,%7}, {%8,%9}, {%10,%11,%12,%13};"
       : "=f"(d[0]), "=f"(d[1]), "=f"(d[2]), "=f"(d[3])

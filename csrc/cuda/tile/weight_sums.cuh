@@ -1,7 +1,8 @@
-// Gradients of weights: summed in the registers of a block over all edges that it sees, then over blocks in their order.
+// Gradients of weights: summed in the registers of a block over all edges that it sees, then over blocks in their
+// order.
 //
-// A warp has 16 results and half of the inputs of each matrix: rows 16 (warp / 2) ... + 15, and of the columns' blocks of
-// eight those of its half.
+// A warp has 16 results and half of the inputs of each matrix: rows 16 (warp / 2) ... + 15, and of the columns' blocks
+// of eight those of its half.
 #pragma once
 
 #include "image.h"
@@ -39,8 +40,8 @@ struct SumPlaces {
   }
 };
 
-// A number for each edge of the block: the gradients of coefficients; when these have been read that of the gate's input;
-// then r.
+// A number for each edge of the block: the gradients of coefficients; when these have been read that of the gate's
+// input; then r.
 struct EdgeNumbers {
   static constexpr int kGate = 0, kRadial = 1, kCount = kMaxAxes;
   float* base;
@@ -68,8 +69,8 @@ template <int Blocks> struct MatrixSums {
 CLOF_DEVICE int own_blocks(int columns) { return (columns / 8 + 1) / 2; }
 CLOF_DEVICE int first_block(int columns, int warp) { return warp % 2 * own_blocks(columns); }
 
-// Adds (gradients)^T (inputs of so many columns) over the edges of the block. Columns(s, c) gives the operand registers of
-// what makes the columns of `bias`.
+// Adds (gradients)^T (inputs of so many columns) over the edges of the block. Columns(s, c) gives the operand registers
+// of what makes the columns of `bias`.
 template <class Kind, int Width, int Blocks, class BiasColumns>
 CLOF_DEVICE void add_gradients(MatrixSums<Blocks>& sums, const char* grad, const char* inputs, int columns, int warp,
                                const Lane& lane, const BiasColumns& bias_columns) {
@@ -109,16 +110,17 @@ template <class Kind> struct OnesAnd {
   const Lane& lane;
 
   CLOF_DEVICE void operator()(int s, uint32_t (&c)[2]) const {
-    edge_vectors<Kind>(c[0], c[1], s, lane,
-                       [&](int edge) { return lane.g == 0 ? 1.0f : lane.g == 1 ? numbers[edge] : 0.0f; });
+    edge_vectors<Kind>(c[0], c[1], s, lane, [&](int edge) {
+      return lane.g == 0 ? 1.0f : lane.g == 1 ? numbers[edge] : 0.0f;
+    });
   }
 };
 
-// Adds (the numbers of edges, `count` rows)^T (inputs) to the rows from `first` on; a warp has the block of columns of its
-// number.
-template <class Kind, int Width>
-CLOF_DEVICE void add_head_gradients(float (&sums)[4], const EdgeNumbers& numbers, int first, int count,
-                                    const char* inputs, int warp, const Lane& lane) {
+// Adds (the numbers of edges, `count` rows)^T (inputs) to the rows from `first` on; a warp has the block of columns of
+// its number.
+template <class Kind, int Width> CLOF_DEVICE void add_head_gradients(float (&sums)[4], const EdgeNumbers& numbers,
+                                                                     int first, int count, const char* inputs, int warp,
+                                                                     const Lane& lane) {
   const BlockReader<Kind, Width> right(inputs, warp, lane);
   const int which = lane.g - first;
   const bool there = which >= 0 && which < count;
@@ -134,9 +136,8 @@ CLOF_DEVICE void add_head_gradients(float (&sums)[4], const EdgeNumbers& numbers
 // Sums are written by the first chunk of edges, and added to by the others.
 CLOF_DEVICE void put(float* to, float sum, bool first_chunk) { *to = first_chunk ? sum : *to + sum; }
 
-template <int Blocks>
-CLOF_DEVICE void write_matrix(const MatrixSums<Blocks>& sums, float* to, int columns, bool first_chunk, int warp,
-                              const Lane& lane) {
+template <int Blocks> CLOF_DEVICE void write_matrix(const MatrixSums<Blocks>& sums, float* to, int columns,
+                                                    bool first_chunk, int warp, const Lane& lane) {
 #pragma unroll
   for (int j = 0; j < Blocks; ++j) {
     const int block = first_block(columns, warp) + j;
@@ -150,9 +151,8 @@ CLOF_DEVICE void write_matrix(const MatrixSums<Blocks>& sums, float* to, int col
 }
 
 // A column of `bias`: its two numbers lie in the first lane of each row.
-template <int Blocks>
-CLOF_DEVICE void write_bias(const MatrixSums<Blocks>& sums, float* to, int column, bool first_chunk, int warp,
-                            const Lane& lane) {
+template <int Blocks> CLOF_DEVICE void write_bias(const MatrixSums<Blocks>& sums, float* to, int column,
+                                                  bool first_chunk, int warp, const Lane& lane) {
   if (warp % 2 || lane.t) return;
   put(to + 16 * (warp / 2) + lane.g, sums.bias[column], first_chunk);
   put(to + 16 * (warp / 2) + lane.g + 8, sums.bias[2 + column], first_chunk);
