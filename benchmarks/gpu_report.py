@@ -17,7 +17,7 @@ def source(document: dict, path: Path) -> str:
     """What a table's figures come from."""
     versions, gpus = document["versions"], ", ".join(document["machine"]["gpus"])
     return (
-        f"{gpus}, torch {versions['torch']}, triton {versions['triton']}, clof_ext {versions['clof_ext']}. Figures from "
+        f"{gpus}, torch {versions['torch']}, clof_ext {versions['clof_ext']}. Figures from "
         f"[`{path.name}`](../benchmarks/results/{path.name}), written by `{document['command']}`."
     )
 

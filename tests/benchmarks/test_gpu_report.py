@@ -7,7 +7,7 @@ from benchmarks import gpu_report
 
 HEAD = {
     "machine": {"gpus": ["a GPU"]},
-    "versions": {"torch": "2.11", "triton": "3.6", "clof_ext": "0.1"},
+    "versions": {"torch": "2.11", "clof_ext": "0.1"},
     "command": "python -m benchmarks.some",
 }
 ROW = {
