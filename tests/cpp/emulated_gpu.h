@@ -37,14 +37,8 @@
 
 // CUDA's own header defines this name, with the same types.
 #ifndef __VECTOR_TYPES_H__
-struct alignas(8) int2 {
-  int x, y;
-};
 struct alignas(16) int4 {
   int x, y, z, w;
-};
-struct alignas(8) uint2 {
-  unsigned x, y;
 };
 struct alignas(16) uint4 {
   unsigned x, y, z, w;
@@ -56,7 +50,6 @@ struct alignas(16) float4 {
   float x, y, z, w;
 };
 inline float2 make_float2(float x, float y) { return {x, y}; }
-inline float4 make_float4(float x, float y, float z, float w) { return {x, y, z, w}; }
 #endif
 
 #define CLOF_DEVICE inline
@@ -350,7 +343,6 @@ CLOF_DEVICE uint32_t ballot(bool condition) {
   return mine.result;
 }
 CLOF_DEVICE int lowest_bit(uint32_t bits) { return __builtin_ctz(bits); }
-CLOF_DEVICE int highest_bit(uint32_t bits) { return 31 - __builtin_clz(bits); }
 CLOF_DEVICE void prefetch(const void*) {}
 CLOF_DEVICE void store_four(float* to, float x, float y, float z, float w) {
   *reinterpret_cast<float4*>(to) = {x, y, z, w};

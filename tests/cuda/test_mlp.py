@@ -55,6 +55,10 @@ def check(size: tuple, kind, precision, **options) -> None:
 @pytest.mark.parametrize("kind", KINDS, ids=str)
 @pytest.mark.parametrize("size", NARROW)
 def test_values_and_gradients(size: str, kind, precision):
+    _, inputs, outputs = NARROW[size]
+    reason = MODULE.mlp_limit("float32" if isinstance(kind, str) else str(kind)[6:], inputs, outputs, True)
+    if reason:
+        pytest.skip(f"on this GPU {reason}")
     for activate_last in (False, True):
         check(NARROW[size], kind, precision, activate_last=activate_last)
 
@@ -87,7 +91,9 @@ def test_what_is_too_large_is_left_to_the_reference(recwarn):
         assert all(relative_error(one, two) < 1e-3 for one, two in zip(found, expected))
         with pytest.raises(RuntimeError, match="'cuda' cannot run mlp here: .*; got 7 -> "):
             run(size, dtype, "cuda")
-    assert not recwarn.list
+    assert not [
+        warning for warning in recwarn.list if "clof_ext" in str(warning.message) or "mlp" in str(warning.message)
+    ]
 
 
 def test_rows_at_any_address(precision):

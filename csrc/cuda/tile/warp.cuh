@@ -45,9 +45,8 @@ CLOF_DEVICE float shuffle(float value, int lane) { return __shfl_sync(0xffffffff
 CLOF_DEVICE int shuffle(int value, int lane) { return __shfl_sync(0xffffffffu, value, lane); }
 // Bit k: whether the condition holds in lane k.
 CLOF_DEVICE uint32_t ballot(bool condition) { return __ballot_sync(0xffffffffu, condition); }
-// Position of the lowest and highest bit that is 1; bits must not be 0.
+// Position of the lowest bit that is 1, of which there must be one; number of bits that are 1.
 CLOF_DEVICE int lowest_bit(uint32_t bits) { return __ffs(int(bits)) - 1; }
-CLOF_DEVICE int highest_bit(uint32_t bits) { return 31 - __clz(int(bits)); }
 CLOF_DEVICE int popcount(uint32_t bits) { return __popc(bits); }
 
 CLOF_DEVICE uint32_t bits_of(float x) { return __float_as_uint(x); }
