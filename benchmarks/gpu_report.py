@@ -1,6 +1,7 @@
-"""Puts a GPU's tables into docs/gpu.md: ``python -m benchmarks.gpu_report EDGE_BLOCK.json GEOMETRY.json``."""
+"""Puts a GPU's tables into docs/gpu.md: ``python -m benchmarks.gpu_report EDGES.json PROFILE.json GEOMETRY.json``."""
 
 import json
+import re
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -16,9 +17,10 @@ BEGIN, END = "<!-- {}: made by `python -m benchmarks.gpu_report`; do not edit --
 def source(document: dict, path: Path) -> str:
     """What a table's figures come from."""
     versions, gpus = document["versions"], ", ".join(document["machine"]["gpus"])
+    note = f" {document['note']}" if "note" in document else ""
     return (
-        f"{gpus}, torch {versions['torch']}, clof_ext {versions['clof_ext']}. Figures from "
-        f"[`{path.name}`](../benchmarks/results/{path.name}), written by `{document['command']}`."
+        f"{gpus}, torch {versions['torch']}, clof_ext {versions['clof_ext']} at commit {document['commit']}. "
+        f"Figures from [`{path.name}`](../benchmarks/results/{path.name}): `{document['command']}`.{note}"
     )
 
 
@@ -41,6 +43,30 @@ def edge_block(document: dict) -> Iterator[str]:
             )
 
 
+# Kernels of a pass that are listed, and the part of a name before its arguments.
+LISTED = 7
+NAME = re.compile(r"(?:void )?(?:\(anonymous namespace\)::|[a-z_]\w*::)*(\w+)")
+
+
+def profile(document: dict) -> Iterator[str]:
+    """From call to end, then the GPU's own time and its longest kernels."""
+    yield "| edges | pass | eager ms | clof_ext ms | x eager |"
+    yield "| --- | --- | --- | --- | --- |"
+    pairs: dict[tuple, dict] = {}
+    for row in document["times"]:
+        pairs.setdefault((row["edges"], row["pass"]), {})[row["variant"]] = row["median_ms"]
+    for (edges, direction), times in pairs.items():
+        eager, fused = times[EAGER], times[FUSED]
+        yield f"| {edges:,} | {direction} | {eager:.3g} | {fused:.3g} | **{eager / fused:.1f}** |"
+    yield ""
+    yield "| edges | pass | program | launches | GPU ms | longest kernels, us |"
+    yield "| --- | --- | --- | --- | --- | --- |"
+    for row in document["profiles"]:
+        longest = ", ".join(f"{NAME.match(one['kernel'])[1]} {one['us']:.0f}" for one in row["kernels"][:LISTED])
+        head = f"| {row['edges']:,} | {row['pass']} | {row['variant']} | {row['launches']}"
+        yield f"{head} | {row['gpu_us'] / 1e3:.2f} | {longest} |"
+
+
 def geometry(document: dict) -> Iterator[str]:
     yield "| op | ms | GB/s | of copy |"
     yield "| --- | --- | --- | --- |"
@@ -49,8 +75,12 @@ def geometry(document: dict) -> Iterator[str]:
         yield f"| {row['op']} | {row['median_ms']:.3f} | {rate} |"
 
 
-def write(edge_block_path: Path, geometry_path: Path, page: Path = PAGE) -> None:
-    for name, path, table in (("edge block", edge_block_path, edge_block), ("geometry", geometry_path, geometry)):
+TABLES = {"edge block": edge_block, "profile": profile, "geometry": geometry}
+
+
+def write(*paths: Path, page: Path = PAGE) -> None:
+    """One file for each of the tables, in their order."""
+    for (name, table), path in zip(TABLES.items(), paths, strict=True):
         document = json.loads(path.read_text())
         text = "\n".join([*table(document), "", source(document, path), ""])
         replace_between(page, BEGIN.format(name), END.format(name), text)

@@ -106,6 +106,58 @@ inline EdgeBlock edge_block_of(const FrameMessageProblem& p, const Image& image)
   return a;
 }
 
+inline EdgeBlock forward_block_of(const FrameMessageProblem& p, const Image& image, char* memory,
+                                  const ForwardMemory& places) {
+  EdgeBlock a = edge_block_of(p, image);
+  a.image = memory + places.image;
+  a.parts = memory + places.parts;
+  a.partial = reinterpret_cast<float*>(memory + places.partial);
+  return a;
+}
+
+// Whether gradients of single numbers are wanted: the biases of the gate and of the head.
+inline bool has_scalars(const FrameMessageProblem& p) {
+  return p.att_mlp.weight != nullptr || p.coord_mlp[p.num_coord_linears - 1].bias != nullptr;
+}
+
+inline EdgeBlockGradients gradients_of(const FrameMessageProblem& p, const Image& image, char* memory,
+                                       const BackwardMemory& places, float* grad_parts) {
+  EdgeBlockGradients g = {};
+  g.block = edge_block_of(p, image);
+  g.block.image = memory + places.image;
+  g.block.parts = memory + places.parts;
+  g.block.partial = reinterpret_cast<float*>(memory + places.partial);
+  g.grad_message = p.grad_message;
+  g.grad_vector = static_cast<const float*>(p.grad_vector);
+  g.grad_parts = grad_parts;
+  g.grad_pos = static_cast<float*>(p.grad_pos);
+  g.grad_edge_attr = p.grad_edge_attr;
+  g.grad_edge_weight = p.grad_edge_weight;
+  g.rows = reinterpret_cast<float*>(memory + places.rows);
+  g.sums = reinterpret_cast<float*>(memory + places.sums);
+  g.places = SumPlaces::of(image);
+  g.with_scalars = has_scalars(p);
+  return g;
+}
+
+inline SenderSums senders_of(const EdgeBlockGradients& g, char* memory, const BackwardMemory& places) {
+  SenderSums senders = {};
+  senders.graph = g.block.graph;
+  senders.place_of = reinterpret_cast<int32_t*>(memory + places.place_of);
+  senders.rows = g.rows;
+  senders.grad_parts = g.grad_parts;
+  senders.grad_pos = g.grad_pos;
+  return senders;
+}
+
+// The edges from `begin` on, as many as there are in a chunk.
+inline void take_chunk(EdgeBlockGradients& g, SenderSums& senders, int64_t begin, int64_t chunk) {
+  const int64_t edges = g.block.graph.num_edges, end = begin + chunk < edges ? begin + chunk : edges;
+  g.first_chunk = begin == 0;
+  g.block.begin = senders.begin = begin;
+  g.block.end = senders.end = end;
+}
+
 inline int64_t first_leading(const FrameMessageProblem& p) { return 2 * p.node_features + 1 + p.edge_features; }
 
 inline NodeLinear node_linear_of(const FrameMessageProblem& p, void* parts) {
@@ -119,11 +171,6 @@ inline NodeLinear node_linear_of(const FrameMessageProblem& p, void* parts) {
   a.hidden = int(p.hidden);
   a.parts = parts;
   return a;
-}
-
-// Whether gradients of single numbers are wanted: the biases of the gate and of the head.
-inline bool has_scalars(const FrameMessageProblem& p) {
-  return p.att_mlp.weight != nullptr || p.coord_mlp[p.num_coord_linears - 1].bias != nullptr;
 }
 
 // Collects what the image is made of.

@@ -55,20 +55,7 @@ template <class Kind, int Width> struct ForwardPass {
     return ForwardMemory(p, num_blocks(p, multiprocessors) * kForwardWarps).total;
   }
 
-  static void run(const FrameMessageProblem& p, int multiprocessors, char* memory, const Stream& stream) {
-    const int64_t blocks = num_blocks(p, multiprocessors), warps = blocks * kForwardWarps;
-    const ForwardMemory places(p, warps);
-    const Image image = image_of(p, false);
-    start_preparation<Kind, Width>(forward_preparation(p, image, memory + places.image, memory + places.parts), stream);
-    EdgeBlock a = edge_block_of(p, image);
-    a.image = memory + places.image;
-    a.parts = memory + places.parts;
-    a.partial = reinterpret_cast<float*>(memory + places.partial);
-    const int shared = ForwardPlace<Kind, Width>::bytes(image);
-    if (p.activation == Activation::silu) start(forward_kernel<Kind, Silu, Width>, blocks, shared, stream, a);
-    else start(forward_kernel<Kind, AnyOther, Width>, blocks, shared, stream, a);
-    start(forward_join_kernel<Kind, Width>, blocks, 0, stream, a, warps);
-  }
+  static void run(const FrameMessageProblem& p, int multiprocessors, char* memory, const Stream& stream);
 };
 
 template <class Kind, int Width> struct BackwardPass {
@@ -82,50 +69,55 @@ template <class Kind, int Width> struct BackwardPass {
 
   // All gradients but those that products at nodes make.
   static void run(const FrameMessageProblem& p, int multiprocessors, char* memory, void* stacked, float* grad_parts,
-                  const Stream& stream) {
-    const int64_t chunk = chunk_edges(p, multiprocessors), blocks = num_blocks(p, multiprocessors);
-    const BackwardMemory places(p, blocks, chunk);
-    const Image image = image_of(p, true);
-    EdgeBlockGradients g = {};
-    g.block = edge_block_of(p, image);
-    g.block.image = memory + places.image;
-    g.block.parts = memory + places.parts;
-    g.block.partial = reinterpret_cast<float*>(memory + places.partial);
-    g.grad_message = p.grad_message;
-    g.grad_vector = static_cast<const float*>(p.grad_vector);
-    g.grad_parts = grad_parts;
-    g.grad_pos = static_cast<float*>(p.grad_pos);
-    g.grad_edge_attr = p.grad_edge_attr;
-    g.grad_edge_weight = p.grad_edge_weight;
-    g.rows = reinterpret_cast<float*>(memory + places.rows);
-    g.sums = reinterpret_cast<float*>(memory + places.sums);
-    g.places = SumPlaces::of(image);
-    g.with_scalars = has_scalars(p);
-    SenderSums senders = {p.graph,   reinterpret_cast<int32_t*>(memory + places.place_of), 0, 0, g.rows, grad_parts,
-                          g.grad_pos};
-    start_preparation<Kind, Width>(backward_preparation(p, image, memory + places.image, memory + places.parts,
-                                                        stacked_weights_of(p, stacked), senders),
-                                   stream);
-    const int shared = backward_shared_bytes<Kind, Width>(image);
-    for (int64_t begin = 0; begin < p.graph.num_edges; begin += chunk) {
-      g.first_chunk = begin == 0;
-      g.block.begin = senders.begin = begin;
-      g.block.end = senders.end = std::min(begin + chunk, p.graph.num_edges);
-      if (p.activation == Activation::silu) start(backward_kernel<Kind, Silu, Width>, blocks, shared, stream, g);
-      else start(backward_kernel<Kind, AnyOther, Width>, blocks, shared, stream, g);
-      start(backward_join_kernel<Kind, Width>, blocks, 0, stream, g, blocks * kBackwardWarps);
-      start(senders_kernel<Kind, Width>, (p.graph.num_nodes + kBackwardWarps - 1) / kBackwardWarps, 0, stream, senders);
-    }
-  }
-
+                  const Stream& stream);
   static void finish(const FrameMessageProblem& p, int multiprocessors, const char* memory, const void* node_gradient,
-                     const Stream& stream) {
-    const int64_t chunk = chunk_edges(p, multiprocessors), blocks = num_blocks(p, multiprocessors);
-    const BackwardMemory places(p, blocks, chunk);
-    const SumPlaces sums = SumPlaces::of(image_of(p, true));
-    const Finisher finisher(p, sums, reinterpret_cast<const float*>(memory + places.sums), blocks, node_gradient);
-    start(finish_kernel<Kind>, finisher.jobs().num_parts * FinishJobs::kBlocks, 0, stream, finisher.jobs());
-  }
+                     const Stream& stream);
 };
+
+// What launches kernels stands outside of the structs: within, each file that calls it would make the kernels again.
+
+template <class Kind, int Width> void ForwardPass<Kind, Width>::run(const FrameMessageProblem& p, int multiprocessors,
+                                                                    char* memory, const Stream& stream) {
+  const int64_t blocks = num_blocks(p, multiprocessors), warps = blocks * kForwardWarps;
+  const ForwardMemory places(p, warps);
+  const Image image = image_of(p, false);
+  start_preparation<Kind, Width>(forward_preparation(p, image, memory + places.image, memory + places.parts), stream);
+  const EdgeBlock a = forward_block_of(p, image, memory, places);
+  const int shared = ForwardPlace<Kind, Width>::bytes(image);
+  if (p.activation == Activation::silu) start(forward_kernel<Kind, Silu, Width>, blocks, shared, stream, a);
+  else start(forward_kernel<Kind, AnyOther, Width>, blocks, shared, stream, a);
+  start(forward_join_kernel<Kind, Width>, blocks, 0, stream, a, warps);
+}
+
+template <class Kind, int Width> void BackwardPass<Kind, Width>::run(const FrameMessageProblem& p, int multiprocessors,
+                                                                     char* memory, void* stacked, float* grad_parts,
+                                                                     const Stream& stream) {
+  const int64_t chunk = chunk_edges(p, multiprocessors), blocks = num_blocks(p, multiprocessors);
+  const BackwardMemory places(p, blocks, chunk);
+  const Image image = image_of(p, true);
+  EdgeBlockGradients g = gradients_of(p, image, memory, places, grad_parts);
+  SenderSums senders = senders_of(g, memory, places);
+  start_preparation<Kind, Width>(backward_preparation(p, image, memory + places.image, memory + places.parts,
+                                                      stacked_weights_of(p, stacked), senders),
+                                 stream);
+  const int shared = backward_shared_bytes<Kind, Width>(image);
+  for (int64_t begin = 0; begin < p.graph.num_edges; begin += chunk) {
+    take_chunk(g, senders, begin, chunk);
+    if (p.activation == Activation::silu) start(backward_kernel<Kind, Silu, Width>, blocks, shared, stream, g);
+    else start(backward_kernel<Kind, AnyOther, Width>, blocks, shared, stream, g);
+    start(backward_join_kernel<Kind, Width>, blocks, 0, stream, g, blocks * kBackwardWarps);
+    start(senders_kernel<Kind, Width>, (p.graph.num_nodes + kBackwardWarps - 1) / kBackwardWarps, 0, stream, senders);
+  }
+}
+
+template <class Kind, int Width>
+void BackwardPass<Kind, Width>::finish(const FrameMessageProblem& p, int multiprocessors, const char* memory,
+                                       const void* node_gradient, const Stream& stream) {
+  const int64_t chunk = chunk_edges(p, multiprocessors), blocks = num_blocks(p, multiprocessors);
+  const BackwardMemory places(p, blocks, chunk);
+  const SumPlaces sums = SumPlaces::of(image_of(p, true));
+  const Finisher finisher(p, sums, reinterpret_cast<const float*>(memory + places.sums), blocks, node_gradient);
+  start(finish_kernel<Kind>, finisher.jobs().num_parts * FinishJobs::kBlocks, 0, stream, finisher.jobs());
+}
 
 }  // namespace clof::cuda

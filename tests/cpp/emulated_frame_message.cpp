@@ -1,7 +1,6 @@
 // The CUDA kernels of frame_message on an emulated GPU, as functions that Python calls: tests/cuda/emulated.py.
 #include "../../csrc/cuda/edge_block.h"
 
-#include <algorithm>
 #include <cstring>
 #include <vector>
 
@@ -30,10 +29,7 @@ template <class Kind, int Width> void run_forward(const FrameMessageProblem& p, 
   const ForwardMemory places(p, warps);
   Memory memory(places.total);
   run_preparation<Kind, Width>(forward_preparation(p, image, memory.at(places.image), memory.at(places.parts)));
-  EdgeBlock a = edge_block_of(p, image);
-  a.image = memory.at(places.image);
-  a.parts = memory.at(places.parts);
-  a.partial = reinterpret_cast<float*>(memory.at(places.partial));
+  const EdgeBlock a = forward_block_of(p, image, memory.at(0), places);
   launch(int(blocks), kBlockThreads, size_t(ForwardPlace<Kind, Width>::bytes(image)), [&] {
     if (p.activation == Activation::silu) forward<Kind, Silu, Width>(a);
     else forward<Kind, AnyOther, Width>(a);
@@ -55,30 +51,14 @@ template <class Kind> void run_backward(const FrameMessageProblem& p, int64_t mo
   const int64_t blocks = num_blocks_for(chunk, most_blocks, kBlockEdges), warps = blocks * kBackwardWarps;
   const BackwardMemory places(p, blocks, chunk);
   Memory memory(places.total);
-  EdgeBlockGradients g = {};
-  g.block = edge_block_of(p, image);
-  g.block.image = memory.at(places.image);
-  g.block.parts = memory.at(places.parts);
-  g.block.partial = reinterpret_cast<float*>(memory.at(places.partial));
-  g.grad_message = p.grad_message;
-  g.grad_vector = static_cast<const float*>(p.grad_vector);
-  g.grad_parts = grad_parts;
-  g.grad_pos = static_cast<float*>(p.grad_pos);
-  g.grad_edge_attr = p.grad_edge_attr;
-  g.grad_edge_weight = p.grad_edge_weight;
-  g.rows = reinterpret_cast<float*>(memory.at(places.rows));
-  g.places = SumPlaces::of(image);
-  g.with_scalars = has_scalars(p);
+  EdgeBlockGradients g = gradients_of(p, image, memory.at(0), places, grad_parts);
   g.sums = sums;
-  SenderSums senders = {p.graph,   reinterpret_cast<int32_t*>(memory.at(places.place_of)), 0, 0, g.rows, grad_parts,
-                        g.grad_pos};
+  SenderSums senders = senders_of(g, memory.at(0), places);
   run_preparation<Kind, kWidth>(backward_preparation(p, image, memory.at(places.image), memory.at(places.parts),
                                                      stacked_weights_of(p, stacked), senders));
   const size_t shared = size_t(backward_shared_bytes<Kind, kWidth>(image));
   for (int64_t begin = 0; begin < p.graph.num_edges; begin += chunk) {
-    g.first_chunk = begin == 0;
-    g.block.begin = senders.begin = begin;
-    g.block.end = senders.end = std::min(begin + chunk, p.graph.num_edges);
+    take_chunk(g, senders, begin, chunk);
     launch(int(blocks), kBlockThreads, shared, [&] {
       if (p.activation == Activation::silu) backward<Kind, Silu, kWidth>(g);
       else backward<Kind, AnyOther, kWidth>(g);
