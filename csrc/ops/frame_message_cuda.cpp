@@ -12,7 +12,13 @@ struct CudaCall : FrameMessageCall<FrameMessageProblem> {
   cuda::Stream stream;
   Tensor memory;
 
-  template <class... Inputs> explicit CudaCall(const Inputs&... inputs) : FrameMessageCall(inputs...), stream(pos) {}
+  template <class... Inputs> explicit CudaCall(const Inputs&... inputs) : FrameMessageCall(inputs...), stream(pos) {
+    h = aligned(h);
+    a.h = data(h);
+    if (!edge_attr.has_value()) return;
+    edge_attr = aligned(*edge_attr);
+    a.edge_attr = data(edge_attr);
+  }
 
   // Memory for the work of a pass, if the kernels can do it.
   void allocate(bool backward) {
@@ -42,6 +48,8 @@ template <class... Inputs> struct FrameMessage {
     FrameMessageProblem& a = call.a;
     call.allocate(true);
     FrameMessageGradients gradients(call, grad_message, grad_vector);
+    gradients.grad_message = aligned(gradients.grad_message);
+    a.grad_message = data(gradients.grad_message);
     const int64_t width = cuda::frame_message_width(a);
     Tensor stacked = empty(call.h, {2 * width, a.node_features});
     Tensor grad_parts = empty(call.pos, {a.graph.num_nodes, 2 * width});

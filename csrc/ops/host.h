@@ -29,6 +29,12 @@ inline Tensor dense(const Tensor& tensor) {
   return tensor.is_contiguous() ? tensor : torch::stable::contiguous(tensor);
 }
 
+// Where kernels read 16 bytes at a time: the tensor, or a copy where it does not begin at a multiple of that.
+inline Tensor aligned(const Tensor& tensor) {
+  constexpr uintptr_t kBytes = 16;
+  return reinterpret_cast<uintptr_t>(tensor.const_data_ptr()) % kBytes ? torch::stable::clone(tensor) : tensor;
+}
+
 inline const void* data(const Tensor& tensor) { return tensor.const_data_ptr(); }
 inline const void* data(const std::optional<Tensor>& tensor) {
   return tensor.has_value() ? tensor->const_data_ptr() : nullptr;

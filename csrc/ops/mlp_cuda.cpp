@@ -8,12 +8,6 @@
 namespace clof::host {
 namespace {
 
-// The kernels read and write 16 bytes at a time, of an array whose rows are a multiple of that.
-Tensor aligned(const Tensor& tensor) {
-  constexpr uintptr_t kBytes = 16;
-  return reinterpret_cast<uintptr_t>(data(tensor)) % kBytes ? torch::stable::clone(tensor) : tensor;
-}
-
 struct CudaCall : MlpCall<MlpProblem> {
   cuda::Stream stream;
 

@@ -134,6 +134,21 @@ def test_same_bits_again(backend: str):
     assert all(torch.equal(one, two) for one, two in zip(first, again))
 
 
+def test_rows_at_any_address(backend: str, precision):
+    """Features that are whole vectors, in tensors that do not begin at one."""
+    precision("highest")
+    case = block(hidden=64, node_dim=64, edge_dim=32)
+    leaves = leaves_on_gpu(case, torch.float32)
+    case = replace(case, edge_index=case.edge_index.cuda())
+    expected = case.run(leaves, backend)
+    for k in (0, 2):
+        flat = torch.zeros(leaves[k].numel() + 1, device="cuda")[1:]
+        leaves[k] = flat.view(leaves[k].shape).copy_(leaves[k].detach()).requires_grad_()
+    found = case.run(leaves, backend)
+    assert all(torch.equal(one, two) for one, two in zip(found, expected))
+    torch.autograd.grad(found[0].sum() + found[1].sum(), leaves, allow_unused=True)
+
+
 def test_opcheck(backend: str):
     case = replace(block(hidden=8), edge_index=block().edge_index.cuda())
     h, pos, edge_attr, *weights = leaves_on_gpu(case, torch.float32)
