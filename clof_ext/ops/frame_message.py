@@ -99,9 +99,12 @@ def frame_message(
     run = implementation("frame_message", pos.device, backend)
     inputs, weights = (h, pos, edge_attr, edge_weight), edge_mlp + att_mlp + coord_mlp
     recorded = _recorded((*inputs, *weights))
+    forward = run
     if pos.is_cuda and edge_mlp:
-        edge_dim = 0 if edge_attr is None else edge_attr.shape[1]
-        run = fitting("frame_message", run, backend, Size(edge_mlp[0].shape[0], edge_dim, h.dtype, recorded))
+        sizes = edge_mlp[0].shape[0], 0 if edge_attr is None else edge_attr.shape[1], h.dtype
+        run = fitting("frame_message", run, backend, Size(*sizes, recorded))
+        # Kernels may hold a forward pass whose gradients others have to make: both give the same numbers.
+        forward = fitting("frame_message", forward, backend, Size(*sizes, False)) if recorded else run
     constants = (
         *(plan.edges, plan.offsets, len(edge_mlp) // 2, (len(coord_mlp) + 1) // 2, bool(att_mlp)),
         *(basis, mode, activation, tanh, clamp, message_reduce, vector_reduce, matmul_precision(pos.device.type)),
@@ -126,7 +129,7 @@ def frame_message(
         try:
             if not recorded:
                 return run(*inputs, weights, *constants)
-            return _Recorded.apply(run, constants, *inputs, *weights)
+            return _Recorded.apply(forward, run, constants, *inputs, *weights)
         except Exception:
             # The operator checks for itself; what is wrong is said in more detail, and with the right type, here.
             check()
@@ -258,12 +261,14 @@ class _Recorded(torch.autograd.Function):
     """The operator as autograd records it outside of torch.compile.
 
     The rule that is registered for the operator does the same, but torch takes lists of tensors through its pytrees
-    there, which costs more than the kernels of a small graph.
+    there, which costs more than the kernels of a small graph. The gradients are those of ``differentiated``.
     """
 
     @staticmethod
-    def forward(ctx, run: Callable, constants: tuple, *tensors: Tensor | None) -> tuple[Tensor, Tensor]:
-        ctx.backward_operator = getattr(torch.ops, run.default.namespace).frame_message_backward
+    def forward(
+        ctx, run: Callable, differentiated: Callable, constants: tuple, *tensors: Tensor | None
+    ) -> tuple[Tensor, Tensor]:
+        ctx.backward_operator = getattr(torch.ops, differentiated.default.namespace).frame_message_backward
         inputs = (*tensors[:N_TENSORS], list(tensors[N_TENSORS:]), *constants)
         _save(ctx, inputs, None)
         return run(*inputs)
@@ -271,7 +276,7 @@ class _Recorded(torch.autograd.Function):
     @staticmethod
     def backward(ctx, grad_message: Tensor, grad_vector: Tensor) -> tuple:
         grads, grad_weights = _gradients(ctx, ctx.backward_operator, grad_message, grad_vector)
-        return None, None, *grads, *grad_weights
+        return None, None, None, *grads, *grad_weights
 
 
 def _gradients(ctx, backward: Callable, grad_message: Tensor, grad_vector: Tensor) -> tuple[list, list]:
