@@ -42,6 +42,7 @@ fi
 
 step "benchmarks"
 "$python" -m benchmarks.bench_edge_block
+"$python" -m benchmarks.profile_edge_block
 "$python" -m benchmarks.bench_geometry --device cuda
 "$python" -m benchmarks.throughput --device cuda
 
