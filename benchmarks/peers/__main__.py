@@ -18,8 +18,7 @@ import torch
 from .. import machine, report
 from ..files import replace_file
 from ..one_layer import Size
-from ..run import clock, empty_compile_cache
-from ..sweep import threads
+from ..run import clock, empty_compile_cache, threads
 from . import table
 from .measure import PEERS, Effort, measure
 

@@ -4,6 +4,7 @@ from collections.abc import Iterator
 
 from .. import report
 from ..variants import FUSED
+from .measure import PEERS
 
 HEADERS = ("layer and batch", "pass", "program", "ms", "quartiles", "beside clof_ext", "error", "start s")
 OTHER_FORMULAS = "other formulas"
@@ -17,7 +18,13 @@ def text(document: dict) -> list[str]:
 def markdown(document: dict) -> list[str]:
     """Lines of a table with a row for each layer, batch, pass and program, and of the summary under it."""
     lines = [HEADERS, ("---",) * len(HEADERS), *rows(document)]
-    return [*("| " + " | ".join(line) + " |" for line in lines), "", *summary(document)]
+    return [*("| " + " | ".join(line) + " |" for line in lines), "", *summary(document), "", versions(document)]
+
+
+def versions(document: dict) -> str:
+    """Of the peers' packages."""
+    found = {package: document["versions"][package] for peer in PEERS.values() for package in peer.packages}
+    return f"Peers: {', '.join(f'{package} {version}' for package, version in found.items() if version)}."
 
 
 def rows(document: dict) -> Iterator[tuple[str, ...]]:
@@ -52,7 +59,7 @@ def beside(row: dict, fused: dict | None) -> str:
     if row["lower_ms"] <= fused["upper_ms"] and fused["lower_ms"] <= row["upper_ms"]:
         return "alike: quartiles overlap"
     ratio = row["median_ms"] / fused["median_ms"]
-    return f"{ratio:.2g} x slower" if ratio > 1 else f"**{1 / ratio:.2g} x faster**"
+    return f"{ratio:.3g} x slower" if ratio > 1 else f"**{1 / ratio:.3g} x faster**"
 
 
 def summary(document: dict) -> list[str]:
