@@ -92,7 +92,7 @@ def _versions() -> dict:
         "python": platform.python_version(),
         "torch": torch.__version__,
         "numpy": numpy.__version__,
-        "triton": _distribution("triton"),
+        "triton": distribution("triton"),
         "clof_ext": clof_ext.__version__,
         "compiler": compiler(),
         "clof_ext_compiler": binary and binary.build_info()["compiler"],
@@ -100,7 +100,7 @@ def _versions() -> dict:
     }
 
 
-def _distribution(name: str) -> str | None:
+def distribution(name: str) -> str | None:
     """Version of an installed package, or None."""
     try:
         return importlib.metadata.version(name)

@@ -1,4 +1,7 @@
-"""Puts tables and plots into docs/performance.md: ``python -m benchmarks.performance SWEEP.json ERRORS.json``."""
+"""Puts tables and plots into docs/performance.md.
+
+Run ``python -m benchmarks.performance SWEEP.json ERRORS.json PEERS.json``.
+"""
 
 import os
 import sys
@@ -6,11 +9,12 @@ from pathlib import Path
 
 from . import error_table, report, sweep_report
 from .files import replace_between
+from .peers import table
 from .readme import ROOT
 
 PAGE = ROOT / "docs" / "performance.md"
 BEGIN, END = "<!-- {}: made by `python -m benchmarks.performance`; do not edit -->", "<!-- /{} -->"
-SECTIONS = ("sweep", "second derivatives", "errors")
+SECTIONS = ("sweep", "second derivatives", "errors", "peers")
 
 
 def marks(name: str) -> tuple[str, str]:
@@ -18,15 +22,16 @@ def marks(name: str) -> tuple[str, str]:
     return BEGIN.format(name), END.format(name)
 
 
-def sections(sweep_path: Path, errors_path: Path) -> dict[str, str]:
+def sections(sweep_path: Path, errors_path: Path, peers_path: Path) -> dict[str, str]:
     """Markdown of each section."""
-    sweep, errors = report.read(sweep_path), report.read(errors_path)
+    sweep, errors, peers = map(report.read, (sweep_path, errors_path, peers_path))
     plot = f"![Ratios over sizes, and rates of the products]({_relative(sweep_path.with_suffix('.png'))})"
     source = _source(sweep, sweep_path)
     texts = (
         [plot, "", *sweep_report.markdown(sweep), "", source],
         [*sweep_report.second_derivatives(sweep), "", source],
         [*error_table.markdown(errors), "", _source(errors, errors_path)],
+        [*table.markdown(peers), "", _source(peers, peers_path)],
     )
     return {name: "\n".join(lines) for name, lines in zip(SECTIONS, texts, strict=True)}
 
@@ -42,10 +47,10 @@ def _relative(path: Path) -> str:
     return os.path.relpath(path.resolve(), PAGE.parent)
 
 
-def main(sweep_path: Path, errors_path: Path) -> None:
-    for name, text in sections(sweep_path, errors_path).items():
+def main(*paths: Path) -> None:
+    for name, text in sections(*paths).items():
         replace_between(PAGE, *marks(name), text)
-    print(f"{PAGE} shows {sweep_path} and {errors_path}")
+    print(f"{PAGE} shows {', '.join(map(str, paths))}")
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""What every run of a benchmark needs: a voice, and a compiler without memories."""
+"""What runs of benchmarks need: a voice, a compiler without memories, and a number of threads."""
 
 import contextlib
 import os
@@ -6,6 +6,8 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator
+
+import torch
 
 Say = Callable[[str], None]
 
@@ -27,3 +29,14 @@ def empty_compile_cache() -> Iterator[None]:
             yield
         finally:
             os.environ.pop(name) if before is None else os.environ.update({name: before})
+
+
+@contextlib.contextmanager
+def threads(count: int) -> Iterator[None]:
+    """Let PyTorch work with so many threads."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(count)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)

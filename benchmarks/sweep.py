@@ -5,11 +5,10 @@ layer of the published tasks (128 systems of 20 particles, 64 features), and som
 """
 
 import argparse
-import contextlib
 import shlex
 import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
@@ -19,7 +18,7 @@ from . import machine, report, sweep_report
 from .agreement import DisagreementError
 from .gemm import gemm_rates
 from .one_layer import Size, about
-from .run import clock, empty_compile_cache
+from .run import clock, empty_compile_cache, threads
 from .sweep_measure import Limits, Sweep
 
 RESULTS = Path(__file__).parent / "results"
@@ -113,17 +112,6 @@ def _run(arguments: Sequence[str], options: argparse.Namespace, limits: Limits) 
     for path in sweep_report.write(document, options.output, stem):
         print(f"wrote {path}", file=sys.stderr)
     return 0
-
-
-@contextlib.contextmanager
-def threads(count: int) -> Iterator[None]:
-    """Let PyTorch work with so many threads."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(count)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(before)
 
 
 def ordered(axes: Sequence[Axis], corners: Sequence[Size]) -> list[Size]:

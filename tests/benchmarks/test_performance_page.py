@@ -21,7 +21,7 @@ def source(name: str):
 
 @pytest.mark.parametrize("name", performance.SECTIONS)
 def test_figures_are_those_of_the_committed_json(name: str):
-    assert shown(name) == performance.sections(source("sweep"), source("errors"))[name]
+    assert shown(name) == performance.sections(source("sweep"), source("errors"), source("peers"))[name]
     assert source(name).is_relative_to(readme.ROOT / "benchmarks" / "results")
 
 
