@@ -226,15 +226,15 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--output", type=Path, default=RESULTS, help="folder of the JSON")
     options = parser.parse_args(arguments)
     device = torch.device(options.device)
-    torch.set_float32_matmul_precision("high")
-    gpu = measured_gpu(device)
-    print(f"{gpu.name}: copies {gpu.bandwidth / 1e9:.0f} GB/s", flush=True)
     rows = []
-    for hidden in options.hidden:
-        for num_edges in options.edges or (EDGES if device.type == "cuda" else CPU_EDGES):
-            for row in measure(Case(hidden, num_edges, device), options.seconds, print):
-                rows.append(with_roofline(row, gpu))
-                print(line(rows[-1]), flush=True)
+    with products("high"):
+        gpu = measured_gpu(device)
+        print(f"{gpu.name}: copies {gpu.bandwidth / 1e9:.0f} GB/s", flush=True)
+        for hidden in options.hidden:
+            for num_edges in options.edges or (EDGES if device.type == "cuda" else CPU_EDGES):
+                for row in measure(Case(hidden, num_edges, device), options.seconds, print):
+                    rows.append(with_roofline(row, gpu))
+                    print(line(rows[-1]), flush=True)
     command = shlex.join(["python", "-m", "benchmarks.bench_edge_block", *(arguments or sys.argv[1:])])
     head = {"format": FORMAT, "benchmark": "edge_block", "command": command, **machine.describe()}
     path = options.output / f"edge_block_{machine.slug(device)}.json"
