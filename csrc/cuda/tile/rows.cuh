@@ -23,7 +23,8 @@ struct Lane {
 template <class Kind> constexpr int kBlocks = Kind::kGroup / 2;
 
 template <class Kind> CLOF_DEVICE constexpr int feature(int n, int t, int e) {
-  return 4 * Kind::kGroup * (n / kBlocks<Kind>)+Kind::kGroup * t + 2 * (n % kBlocks<Kind>)+e;
+  constexpr int kOwn = kBlocks<Kind>;
+  return Kind::kGroup * (4 * (n / kOwn) + t) + 2 * (n % kOwn) + e;
 }
 
 // at[n][2 h + e]: feature(n, t, e) of row g + 8 h.
