@@ -75,7 +75,7 @@ def _warm_up_all(name: str, workload: Workload, say: Say) -> tuple[dict[str, Con
                 raise
             failures[variant] = next((line for line in str(error).splitlines() if line.strip()), type(error).__name__)
             say(f"{name}: {variant} does not work here: {failures[variant]}")
-    check(contestants[FUSED].errors, workload.dtype, FUSED)
+    check(contestants[FUSED].errors, contestants[EAGER].errors, workload.dtype, FUSED)
     return contestants, failures
 
 
