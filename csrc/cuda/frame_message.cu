@@ -1,6 +1,7 @@
 #include "frame_message.cuh"
 
 #include "device.cuh"
+#include "tile/with_kind.h"
 
 namespace clof::cuda {
 
@@ -16,13 +17,6 @@ CLOF_MADE_ELSEWHERE(Float16Kind);
 #undef CLOF_MADE_ELSEWHERE
 
 namespace {
-
-template <class Body> auto with_kind(const FrameMessageProblem& p, const Body& body) {
-  if (p.storage == Storage::bfloat16) return body(BFloat16Kind());
-  if (p.storage == Storage::float16) return body(Float16Kind());
-  if (p.precision == MatmulPrecision::highest) return body(Tf32x3());
-  return body(Tf32());
-}
 
 template <class Body> auto with_forward(const FrameMessageProblem& p, const Body& body) {
   return with_kind(p, [&](auto kind) {

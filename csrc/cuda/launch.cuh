@@ -68,14 +68,16 @@ inline cudaStream_t handle(const Stream& stream) { return static_cast<cudaStream
 // What a kernel may use of shared memory without asking.
 constexpr int kPlainSharedBytes = 48 << 10;
 
+template <class Kernel> void allow_shared(Kernel* kernel, int bytes) {
+  if (bytes > kPlainSharedBytes) cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, bytes);
+}
+
 inline int64_t quotient_up(int64_t x, int64_t y) { return (x + y - 1) / y; }
 
 template <int Threads, class Kernel>
 void launch_tiles(const Kernel& kernel, int64_t blocks, int shared_bytes, const Stream& stream) {
   if (blocks == 0) return;
-  if (shared_bytes > kPlainSharedBytes) {
-    cudaFuncSetAttribute(tile_kernel<Threads, Kernel>, cudaFuncAttributeMaxDynamicSharedMemorySize, shared_bytes);
-  }
+  allow_shared(tile_kernel<Threads, Kernel>, shared_bytes);
   const int grid = int(std::min(blocks, kMaxBlocks));
   tile_kernel<Threads><<<grid, Threads, shared_bytes, handle(stream)>>>(kernel);
   check_launch();
@@ -108,10 +110,7 @@ template <class Functor> void launch_items(const Functor& functor, int64_t items
 template <class... Parameters, class... Arguments>
 void start(void (*kernel)(Parameters...), int64_t blocks, int shared, const Stream& stream, const Arguments&... a) {
   if (blocks == 0) return;
-  constexpr int kWithoutAsking = 48 << 10;
-  if (shared > kWithoutAsking) {
-    cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, shared);
-  }
+  allow_shared(kernel, shared);
   kernel<<<unsigned(blocks), kThreads, shared, handle(stream)>>>(a...);
   check_launch();
 }

@@ -1,5 +1,7 @@
 #include "mlp.cuh"
 
+#include "tile/with_kind.h"
+
 namespace clof::cuda {
 
 // Made by mlp_<kind>.cu.
@@ -7,17 +9,6 @@ extern template struct MlpLaunches<Tf32>;
 extern template struct MlpLaunches<Tf32x3>;
 extern template struct MlpLaunches<BFloat16Kind>;
 extern template struct MlpLaunches<Float16Kind>;
-
-namespace {
-
-template <class Body> void with_kind(const MlpProblem& p, const Body& body) {
-  if (p.storage == Storage::bfloat16) body(MlpLaunches<BFloat16Kind>());
-  else if (p.storage == Storage::float16) body(MlpLaunches<Float16Kind>());
-  else if (p.precision == MatmulPrecision::highest) body(MlpLaunches<Tf32x3>());
-  else body(MlpLaunches<Tf32>());
-}
-
-}  // namespace
 
 const char* mlp_limit(Storage storage, const std::vector<int64_t>& inputs, const std::vector<int64_t>& outputs,
                       bool backward) {
@@ -49,7 +40,7 @@ const char* mlp_limit(Storage storage, const std::vector<int64_t>& inputs, const
 }
 
 void mlp_forward(const MlpProblem& p, const Stream& stream) {
-  with_kind(p, [&](auto launches) { launches.run_forward(p, stream); });
+  with_kind(p, [&](auto kind) { MlpLaunches<decltype(kind)>::run_forward(p, stream); });
 }
 
 int64_t mlp_backward_bytes(const MlpProblem& p) {
@@ -57,7 +48,7 @@ int64_t mlp_backward_bytes(const MlpProblem& p) {
 }
 
 void mlp_backward(const MlpProblem& p, void* memory, const Stream& stream) {
-  with_kind(p, [&](auto launches) { launches.run_backward(p, static_cast<float*>(memory), stream); });
+  with_kind(p, [&](auto kind) { MlpLaunches<decltype(kind)>::run_backward(p, static_cast<float*>(memory), stream); });
 }
 
 }  // namespace clof::cuda

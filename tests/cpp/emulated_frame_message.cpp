@@ -1,5 +1,6 @@
 // The CUDA kernels of frame_message on an emulated GPU, as functions that Python calls: tests/cuda/emulated.py.
 #include "../../csrc/cuda/edge_block.h"
+#include "../../csrc/cuda/tile/with_kind.h"
 
 #include <cstring>
 #include <vector>
@@ -77,20 +78,13 @@ void run_finish(const FrameMessageProblem& p, const float* sums, int64_t num_sum
   launch(jobs.num_parts * FinishJobs::kBlocks, kBlockThreads, 0, [&] { finish_gradients<Kind>(jobs); });
 }
 
-template <class Body> void with_kind(const FrameMessageProblem& p, bool descending, const Body& body) {
-  emulated::descending = descending;
-  if (p.storage == Storage::bfloat16) body(BFloat16Kind());
-  else if (p.storage == Storage::float16) body(Float16Kind());
-  else if (p.precision == MatmulPrecision::highest) body(Tf32x3());
-  else body(Tf32());
-}
-
 }  // namespace
 }  // namespace clof::cuda
 
 // `p` as csrc/functor/arguments.h lays it out.
 extern "C" void emulated_forward(const clof::FrameMessageProblem* p, int64_t most_blocks, int descending) {
-  clof::cuda::with_kind(*p, descending, [&](auto kind) { clof::cuda::run_forward<decltype(kind)>(*p, most_blocks); });
+  clof::cuda::emulated::descending = descending;
+  clof::cuda::with_kind(*p, [&](auto kind) { clof::cuda::run_forward<decltype(kind)>(*p, most_blocks); });
 }
 
 // How many numbers a block's sums of weights' gradients are.
@@ -100,7 +94,8 @@ extern "C" int64_t emulated_sums(const clof::FrameMessageProblem* p) {
 
 extern "C" void emulated_backward(const clof::FrameMessageProblem* p, int64_t most_blocks, int64_t row_bytes,
                                   int descending, void* stacked, float* grad_parts, float* sums) {
-  clof::cuda::with_kind(*p, descending, [&](auto kind) {
+  clof::cuda::emulated::descending = descending;
+  clof::cuda::with_kind(*p, [&](auto kind) {
     clof::cuda::run_backward<decltype(kind)>(*p, most_blocks, row_bytes, stacked, grad_parts, sums);
   });
 }
@@ -110,6 +105,7 @@ extern "C" void emulated_finish(const clof::FrameMessageProblem* p, int64_t most
                                 const float* sums, const void* node_gradient) {
   const int64_t chunk = clof::cuda::chunk_edges(*p, most_blocks, row_bytes);
   const int64_t num_sums = clof::cuda::num_blocks_for(chunk, most_blocks, clof::cuda::kBlockEdges);
-  clof::cuda::with_kind(*p, false,
+  clof::cuda::emulated::descending = false;
+  clof::cuda::with_kind(*p,
                         [&](auto kind) { clof::cuda::run_finish<decltype(kind)>(*p, sums, num_sums, node_gradient); });
 }

@@ -1,5 +1,6 @@
 // The CUDA kernels of mlp on an emulated GPU, as functions that Python calls: tests/cuda/emulated_mlp.py.
 #include "../../csrc/cuda/mlp_call.h"
+#include "../../csrc/cuda/tile/with_kind.h"
 
 #include <cmath>
 #include <vector>
@@ -43,10 +44,7 @@ template <class Kind> void run(const MlpProblem& p, int64_t most_blocks, bool ba
 extern "C" void emulated_mlp(const clof::MlpProblem* p, int64_t most_blocks, int backward, int descending) {
   using namespace clof::cuda;
   emulated::descending = descending;
-  if (p->storage == clof::Storage::bfloat16) run<BFloat16Kind>(*p, most_blocks, backward);
-  else if (p->storage == clof::Storage::float16) run<Float16Kind>(*p, most_blocks, backward);
-  else if (p->precision == clof::MatmulPrecision::highest) run<Tf32x3>(*p, most_blocks, backward);
-  else run<Tf32>(*p, most_blocks, backward);
+  with_kind(*p, [&](auto kind) { run<decltype(kind)>(*p, most_blocks, backward); });
 }
 
 // Bytes of shared memory that a block takes.

@@ -33,7 +33,7 @@ class _Graph(ctypes.Structure):
     ]
 
 
-class _Linear(ctypes.Structure):
+class Linear(ctypes.Structure):
     _fields_ = [(name, c_void_p) for name in ("weight", "bias", "grad_weight", "grad_bias")]
 
 
@@ -47,21 +47,25 @@ class Problem(ctypes.Structure):
         ("clamp", c_double),
         *((name, c_int64) for name in ("node_features", "edge_features", "hidden")),
         *((name, c_int) for name in ("num_edge_linears", "num_coord_linears", "num_axes")),
-        ("edge_mlp", _Linear * 3),
-        ("att_mlp", _Linear),
-        ("coord_mlp", _Linear * 2),
+        ("edge_mlp", Linear * 3),
+        ("att_mlp", Linear),
+        ("coord_mlp", Linear * 2),
         *((name, c_void_p) for name in ("h", "pos", "edge_attr", "edge_weight", "message", "vector")),
         *((name, c_void_p) for name in ("grad_message", "grad_vector", "grad_h", "grad_pos")),
         *((name, c_void_p) for name in ("grad_edge_attr", "grad_edge_weight")),
     ]
 
 
+def compiled(source: Path) -> ctypes.CDLL:
+    """The functions of a file of tests/cpp that runs kernels on the emulated GPU."""
+    target = Path(tempfile.mkdtemp()) / f"{source.stem}.so"
+    subprocess.run([COMPILER, *FLAGS, *CHECKS, f"-I{source.parent}", source, "-o", target], check=True)
+    return ctypes.CDLL(str(target))
+
+
 @functools.cache
 def library() -> ctypes.CDLL:
-    folder = tempfile.mkdtemp()
-    target = Path(folder) / "emulated.so"
-    subprocess.run([COMPILER, *FLAGS, *CHECKS, f"-I{SOURCE.parent}", SOURCE, "-o", target], check=True)
-    found = ctypes.CDLL(str(target))
+    found = compiled(SOURCE)
     found.emulated_sums.restype = c_int64
     return found
 

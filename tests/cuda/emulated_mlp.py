@@ -2,8 +2,6 @@
 
 import ctypes
 import functools
-import subprocess
-import tempfile
 from collections.abc import Sequence
 from ctypes import c_bool, c_int, c_int64, c_void_p
 from itertools import pairwise
@@ -14,13 +12,9 @@ from torch import Tensor
 
 from clof_ext.ops.mlp import MAX_DEPTH, MAX_INPUTS
 from clof_ext.reference.frame_message import ACTIVATIONS
-from tests.cuda.emulated import CHECKS, COMPILER, FLAGS, PRECISIONS, STORAGE
+from tests.cuda.emulated import PRECISIONS, STORAGE, Linear, compiled
 
 SOURCE = Path(__file__).parents[1] / "cpp/emulated_mlp.cpp"
-
-
-class _Linear(ctypes.Structure):
-    _fields_ = [(name, c_void_p) for name in ("weight", "bias", "grad_weight", "grad_bias")]
 
 
 class Problem(ctypes.Structure):
@@ -34,7 +28,7 @@ class Problem(ctypes.Structure):
         ("input_columns", c_int64 * MAX_INPUTS),
         ("columns", c_int64 * (MAX_DEPTH + 1)),
         ("inputs", c_void_p * MAX_INPUTS),
-        ("linears", _Linear * MAX_DEPTH),
+        ("linears", Linear * MAX_DEPTH),
         ("out", c_void_p),
         ("input_gradients", c_bool),
         ("grad_out", c_void_p),
@@ -44,9 +38,7 @@ class Problem(ctypes.Structure):
 
 @functools.cache
 def library() -> ctypes.CDLL:
-    target = Path(tempfile.mkdtemp()) / "emulated_mlp.so"
-    subprocess.run([COMPILER, *FLAGS, *CHECKS, f"-I{SOURCE.parent}", SOURCE, "-o", target], check=True)
-    found = ctypes.CDLL(str(target))
+    found = compiled(SOURCE)
     found.emulated_mlp_shared.restype = c_int64
     return found
 

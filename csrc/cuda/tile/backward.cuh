@@ -115,7 +115,7 @@ template <class Kind, class Function, int Width> class BackwardTile {
         tile.linear(gated, a.layout.coordinate, a.layout.biases[kMaxLayers], z);
         activate<Function>(z[0], slope, a.activation);
         own = head_gradient(edges, z, kGradientSlot, grad[0]);
-        times(grad[0], slope);
+        scale(grad[0], slope);
       } else {
         own = head_gradient(edges, gated, kInputSlot, grad[0]);
       }
@@ -130,7 +130,7 @@ template <class Kind, class Function, int Width> class BackwardTile {
     }
     message_gradient(edges, own.by_weight, grad[0]);
     if (a.gated) gate_gradient(gate, grad[0]);
-    times(grad[0], slope);
+    scale(grad[0], slope);
     // edge_mlp in reverse.
 #pragma unroll
     for (int k = kMaxLayers - 1; k >= 0; --k) {
@@ -145,7 +145,7 @@ template <class Kind, class Function, int Width> class BackwardTile {
         block_barrier();
         add_square(of_layers[k], k);
         back_through(a.layout.layers_transposed[k], grad);
-        times(grad[0], slope);
+        scale(grad[0], slope);
         block_barrier();
       }
     }
@@ -215,11 +215,18 @@ template <class Kind, class Function, int Width> class BackwardTile {
     }
   }
 
-  CLOF_DEVICE static void times(Rows<Width>& rows, const Rows<Width>& factors) {
+  // The dot products of a lane's two rows with two others.
+  CLOF_DEVICE static void dot_rows(const Rows<Width>& x, const Rows<Width>& y, float (&dots)[2]) {
 #pragma unroll
-    for (int n = 0; n < Width / 8; ++n) {
+    for (int h = 0; h < 2; ++h) {
+      dots[h] = 0.0f;
 #pragma unroll
-      for (int k = 0; k < 4; ++k) rows.at[n][k] *= factors.at[n][k];
+      for (int n = 0; n < Width / 8; ++n) {
+#pragma unroll
+        for (int k = 2 * h; k < 2 * h + 2; ++k) dots[h] += x.at[n][k] * y.at[n][k];
+      }
+      dots[h] += shuffle_xor(dots[h], 1);
+      dots[h] += shuffle_xor(dots[h], 2);
     }
   }
 
@@ -308,17 +315,8 @@ template <class Kind, class Function, int Width> class BackwardTile {
   CLOF_DEVICE void weight_gradient(const Edges& edges, const Rows<Width>& by_message, float by_weight) {
     Rows<Width> gated;
     operand(kInputSlot).read_rows(gated);
-    float by_row[2] = {};
-#pragma unroll
-    for (int h = 0; h < 2; ++h) {
-#pragma unroll
-      for (int n = 0; n < Width / 8; ++n) {
-#pragma unroll
-        for (int k = 2 * h; k < 2 * h + 2; ++k) by_row[h] += by_message.at[n][k] * gated.at[n][k];
-      }
-      by_row[h] += shuffle_xor(by_row[h], 1);
-      by_row[h] += shuffle_xor(by_row[h], 2);
-    }
+    float by_row[2];
+    dot_rows(by_message, gated, by_row);
     if (Edges::counts(lane()) && edges.own_exists) {
       store_number<Kind>(g.grad_edge_weight, edges.own.edge, by_weight + Edges::own_of(by_row, lane()));
     }
@@ -328,16 +326,10 @@ template <class Kind, class Function, int Width> class BackwardTile {
   CLOF_DEVICE void gate_gradient(const float (&gate)[2], Rows<Width>& grad) {
     Rows<Width> gated;
     operand(kInputSlot).read_rows(gated);
-    float by_gate[2] = {}, by_weight[2];
+    float by_gate[2], by_weight[2];
+    dot_rows(grad, gated, by_gate);
 #pragma unroll
     for (int h = 0; h < 2; ++h) {
-#pragma unroll
-      for (int n = 0; n < Width / 8; ++n) {
-#pragma unroll
-        for (int k = 2 * h; k < 2 * h + 2; ++k) by_gate[h] += grad.at[n][k] * gated.at[n][k];
-      }
-      by_gate[h] += shuffle_xor(by_gate[h], 1);
-      by_gate[h] += shuffle_xor(by_gate[h], 2);
       by_gate[h] *= 1.0f - gate[h];
       // Multiplied with the gated message it makes the gradient of the gate's weight; a closed gate adds nothing.
       by_weight[h] = gate[h] > 0.0f ? by_gate[h] / gate[h] : 0.0f;
@@ -378,12 +370,7 @@ template <class Kind, class Function, int Width> class BackwardTile {
 #pragma unroll
       for (int p = 0; p < kEdgeGradientColumns / kUnit<Kind>; ++p) {
 #pragma unroll
-        for (int h = 0; h < 2; ++h) {
-          const uint4 x = units.words[p][0][h];
-          to.group(
-              h, p,
-              {operand_word<Kind>(x.x), operand_word<Kind>(x.y), operand_word<Kind>(x.z), operand_word<Kind>(x.w)});
-        }
+        for (int h = 0; h < 2; ++h) to.group(h, p, operand_words<Kind>(units.words[p][0][h]));
       }
       edge_feature_gradient(edges, grad);
     }

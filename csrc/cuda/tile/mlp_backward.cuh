@@ -206,9 +206,8 @@ template <class Kind, int Width, class Function> class MlpBackwardTile {
     for (int unit = 0; unit * kUnit<Kind> < columns; ++unit) {
 #pragma unroll
       for (int h = 0; h < 2; ++h) {
-        uint4 x = load_group<Kind>(input, h, first + unit * kUnit<Kind> + Kind::kGroup * lane().t);
-        x = {operand_word<Kind>(x.x), operand_word<Kind>(x.y), operand_word<Kind>(x.z), operand_word<Kind>(x.w)};
-        to.group(h, unit, x);
+        const uint4 x = load_group<Kind>(input, h, first + unit * kUnit<Kind> + Kind::kGroup * lane().t);
+        to.group(h, unit, operand_words<Kind>(x));
       }
     }
   }

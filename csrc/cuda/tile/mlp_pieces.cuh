@@ -12,14 +12,6 @@ namespace clof::cuda {
 template <class T> CLOF_DEVICE T (&one(T& tile))[1] { return reinterpret_cast<T(&)[1]>(tile); }
 template <class T> CLOF_DEVICE const T (&one(const T& tile))[1] { return reinterpret_cast<const T(&)[1]>(tile); }
 
-template <int Width> CLOF_DEVICE void scale(Rows<Width>& rows, const Rows<Width>& by) {
-#pragma unroll
-  for (int n = 0; n < Width / 8; ++n) {
-#pragma unroll
-    for (int k = 0; k < 4; ++k) rows.at[n][k] *= by.at[n][k];
-  }
-}
-
 // Inputs whose weights lie together, see MlpLayout.
 template <class Kind> constexpr int kLine = kLineBytes / int(sizeof(typename Kind::Stored));
 

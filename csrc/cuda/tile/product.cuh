@@ -144,6 +144,10 @@ template <class Kind> CLOF_DEVICE uint32_t operand_word(uint32_t word) {
   else return Kind::operand(float_of(word));
 }
 
+template <class Kind> CLOF_DEVICE uint4 operand_words(uint4 x) {
+  return {operand_word<Kind>(x.x), operand_word<Kind>(x.y), operand_word<Kind>(x.z), operand_word<Kind>(x.w)};
+}
+
 // Two units of a lane's rows in memory, loaded before they are needed.
 template <class Kind, int Tiles> struct LoadedUnits {
   uint4 words[2][Tiles][2];

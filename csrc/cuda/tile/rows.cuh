@@ -40,6 +40,14 @@ template <int Width> struct Rows {
   }
 };
 
+template <int Width> CLOF_DEVICE void scale(Rows<Width>& rows, const Rows<Width>& by) {
+#pragma unroll
+  for (int n = 0; n < Width / 8; ++n) {
+#pragma unroll
+    for (int k = 0; k < 4; ++k) rows.at[n][k] *= by.at[n][k];
+  }
+}
+
 // A lane's numbers of a block of eight features: those of row g, then those of row g + 8.
 struct Block {
   float at[4];
