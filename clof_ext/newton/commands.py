@@ -194,7 +194,11 @@ RECIPE_OPTIONS = {
     "attention": (_SWITCH, "gated messages, in ClofNet and EGNN"),
     "tanh": (_SWITCH, "bounded coefficients, in ClofNet and EGNN"),
     "pair_features": (_SWITCH, "more edge features: energies, radial velocity, angular momentum of each pair"),
-    "moving_frame": (_SWITCH, "in the centre-of-mass frame: exact under boosts, momentum conserved; without fields"),
+    "moving_frame": (
+        _SWITCH,
+        "in the centre-of-mass frame: exact under boosts, momentum conserved; no magnetic field",
+    ),
+    "external_field": (_SWITCH, "learn a uniform field: the directions of gravity and of a Lorentz force"),
     "epochs": ({"type": _whole}, "number of epochs (default: the setting's published number)"),
     "batch_size": ({"type": _whole}, "systems in a batch, over all processes"),
     "learning_rate": ({"type": _positive}, "of AdamW"),

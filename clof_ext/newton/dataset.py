@@ -50,6 +50,7 @@ class Batch:
         pos, vel: (N, 3).
         edge_index: (2, E), row 0 the receivers, sorted.
         edge_attr: (E, 2), [q_i q_j, |x_i - x_j|^2].
+        charges: (N,).
         batch: (N,) number of each node's system in the batch.
         target: (N, 3) positions to predict.
     """
@@ -59,6 +60,7 @@ class Batch:
     vel: Tensor
     edge_index: Tensor
     edge_attr: Tensor
+    charges: Tensor
     batch: Tensor
     target: Tensor
 
@@ -118,13 +120,14 @@ def make_batch(samples: Samples, systems: Tensor | slice, edge_index: Tensor) ->
     pos, vel = chosen.pos, chosen.vel
     n_systems, n_particles, _ = pos.shape
     _check.shape(edge_index, (2, n_systems * n_particles * (n_particles - 1)), "edge_index")
-    nodes = pos.flatten(0, 1)
+    nodes, charges = pos.flatten(0, 1), chosen.charges.flatten()
     return Batch(
         h=vel.flatten(0, 1).norm(dim=-1, keepdim=True),
         pos=nodes,
         vel=vel.flatten(0, 1),
         edge_index=edge_index,
-        edge_attr=edge_attributes(nodes, chosen.charges.flatten(), edge_index),
+        edge_attr=edge_attributes(nodes, charges, edge_index),
+        charges=charges,
         batch=torch.arange(n_systems, device=pos.device).repeat_interleave(n_particles),
         target=chosen.target.flatten(0, 1),
     )

@@ -14,7 +14,8 @@ class MovingFrame(nn.Module):
 
         y = network(|v - u|, x, v - u);  result = y - mean(y) + c + u t
 
-    True of forces between particles alone; with gravity or a magnetic field the centre of mass does not move straight.
+    True of forces between particles alone, and with gravity where ``ExternalField`` is around it; in a magnetic field
+    the total momentum changes.
 
     Args:
         network: one of ``make_network``; h, where it reads one, is the speed.

@@ -7,6 +7,7 @@ from torch import nn
 from .. import _check
 from ..models import EGNN, GNN, ClofNet, LinearMotion, RadialField
 from ..training import OptionError
+from .external_field import ExternalField
 from .moving_frame import MovingFrame
 from .pair_features import N_FEATURES, PairFeatures
 
@@ -43,6 +44,7 @@ def make_network(
     tanh: bool = False,
     pair_features: bool = False,
     moving_frame: bool = False,
+    external_field: bool = False,
 ) -> nn.Module:
     """A network for the batches of ``make_batch``, with new weights.
 
@@ -53,6 +55,7 @@ def make_network(
         hidden_dim, n_layers: of all but ``"linear"``.
         pair_features: of ``"clofnet"``, ``"clofnet-positions"`` and ``"egnn"``, see ``PairFeatures``.
         moving_frame: see ``MovingFrame``.
+        external_field: see ``ExternalField``; such a network has one more argument, ``charges``.
         frame, attention, tanh: of ClofNet and EGNN, see ``models``; the others ignore them.
 
     Raises:
@@ -69,4 +72,6 @@ def make_network(
         raise OptionError(str(error)) from None
     if pair_features:
         network = PairFeatures(network)
-    return MovingFrame(network) if moving_frame else network
+    if moving_frame:
+        network = MovingFrame(network)
+    return ExternalField(network) if external_field else network

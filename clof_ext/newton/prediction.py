@@ -8,6 +8,7 @@ from torch import Tensor, nn
 
 from ..training import OptionError, Processes
 from .dataset import Batch, Samples, fully_connected, make_batch
+from .external_field import reads_charges
 
 # Systems that are evaluated together: enough for many cores, and few enough for their caches.
 EVALUATED = 250
@@ -68,7 +69,8 @@ class Prediction:
 
 def predict(model: nn.Module, batch: Batch) -> Tensor:
     """What a network makes of a batch: positions (N, 3) at the target frame."""
-    return model(batch.h, batch.pos, batch.edge_index, batch.edge_attr, batch.vel, batch=batch.batch)
+    charges = {"charges": batch.charges} if reads_charges(model) else {}
+    return model(batch.h, batch.pos, batch.edge_index, batch.edge_attr, batch.vel, batch=batch.batch, **charges)
 
 
 def predict_samples(model: nn.Module, samples: Samples) -> Tensor:

@@ -22,13 +22,15 @@ class Recipe:
     """A network and its training. The defaults are the published ones, but for ``epochs``, see ``Setting``.
 
     Attributes:
-        network, hidden_dim, n_layers, frame, attention, tanh, pair_features, moving_frame: see ``make_network``.
+        network, hidden_dim, n_layers: see ``make_network``.
+        frame, attention, tanh, pair_features, moving_frame, external_field: see ``make_network``.
         epochs, batch_size, learning_rate, weight_decay: of AdamW on the mean squared error.
         schedule: ``"step"``: learning rate x 0.9 every epochs / 8; ``"cosine"``: falling to 0.
         validate_every: epochs between validations.
         average_decay: of an exponential moving average of the weights, per step; None: none.
         clip_norm: largest norm of the gradient; None: any.
-        mirror: mirror each system with chance 1/2 (not with a Lorentz force, whose mirror image has another field).
+        mirror: mirror each system in the origin with chance 1/2; not with gravity, which that would turn round. (A
+            magnetic field stays: velocities turn round, and so does the Lorentz force.)
         all_frames: train on all pairs of frames ten apart, not on 30 and 40 alone: more of the same trajectories.
         seed: of the initial weights and the order of the systems.
     """
@@ -41,6 +43,7 @@ class Recipe:
     tanh: bool = False
     pair_features: bool = False
     moving_frame: bool = False
+    external_field: bool = False
     epochs: int = 400
     batch_size: int = 128
     learning_rate: float = 0.01
@@ -57,7 +60,7 @@ class Recipe:
         _check.one_of(self.schedule, SCHEDULES, "schedule")
 
     def make_network(self) -> nn.Module:
-        names = ("frame", "attention", "tanh", "pair_features", "moving_frame")
+        names = ("frame", "attention", "tanh", "pair_features", "moving_frame", "external_field")
         options = {name: getattr(self, name) for name in names}
         return make_network(self.network, self.hidden_dim, self.n_layers, **options)
 
@@ -88,8 +91,9 @@ def best(law: Setting) -> Recipe:
         average_decay=0.999,
         clip_norm=1.0,
         pair_features=True,
-        mirror=law.isolated,
-        moving_frame=law.isolated,
+        mirror=not law.has_gravity,
+        moving_frame=not law.has_magnetic_field,
+        external_field=law.has_gravity or law.has_magnetic_field,
     )
 
 

@@ -27,10 +27,14 @@ class Setting:
     n_particles: int
 
     @property
-    def isolated(self) -> bool:
-        """Whether there are forces between the particles alone: then mirrored and moving systems obey the same law."""
-        law = LAWS[self.kind]
-        return not (any(law.gravity) or any(law.magnetic_field))
+    def has_gravity(self) -> bool:
+        """Whether a constant force acts: systems mirrored in the origin then obey another law."""
+        return any(LAWS[self.kind].gravity)
+
+    @property
+    def has_magnetic_field(self) -> bool:
+        """Whether a Lorentz force acts: the centre of mass then moves neither straight nor in a parabola."""
+        return any(LAWS[self.kind].magnetic_field)
 
     @property
     def epochs(self) -> int:

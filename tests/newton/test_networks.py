@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from benchmarks import published
-from clof_ext.newton import fully_connected, make_batch, make_network, make_samples, predict
+from clof_ext.newton import fully_connected, make_batch, make_network, make_samples, predict, simulate
 from clof_ext.newton.networks import NETWORKS
 from clof_ext.newton.pair_features import pair_features
 from clof_ext.training import OptionError
@@ -111,6 +111,49 @@ def test_in_the_moving_frame_boosts_are_exact_and_momentum_is_kept(name, batch):
     # Without it, a network answers a boost with something else.
     plain = make_network(name, 8, 2)
     assert (predict(plain, boosted) - predict(plain, batch) - boost).abs().max() > 0.01
+
+
+def test_an_external_field_turns_with_its_systems(batch):
+    torch.manual_seed(0)
+    network = make_network("clofnet", 8, 2, external_field=True)
+    with torch.no_grad():
+        network.gravity.copy_(torch.tensor([0.0, 0.3, -0.2]))
+        network.magnetism.copy_(torch.tensor([0.5, -0.1, 0.2]))
+    predicted = predict(network, batch)
+    rotation = torch.linalg.qr(torch.randn(3, 3))[0]
+    rotation = rotation * torch.linalg.det(rotation)
+    turned = replace(batch, pos=batch.pos @ rotation.T, vel=batch.vel @ rotation.T)
+    assert (predict(network, turned) - predicted @ rotation.T).abs().max() > 0.01
+    with torch.no_grad():
+        network.gravity.copy_(rotation @ network.gravity)
+        network.magnetism.copy_(rotation @ network.magnetism)
+    torch.testing.assert_close(predict(network, turned), predicted @ rotation.T, atol=1e-5, rtol=1e-5)
+
+
+def test_without_weights_an_external_field_changes_nothing(batch):
+    torch.manual_seed(0)
+    plain = make_network("clofnet", 8, 2)
+    torch.manual_seed(0)
+    assert torch.equal(predict(make_network("clofnet", 8, 2, external_field=True), batch), predict(plain, batch))
+
+
+def test_the_field_of_lone_charges_is_found():
+    """Charges that nothing but B = (0.5, 0.5, 0.5) acts on: to first order they move by t v + t^2 / 2 q v x B."""
+    loc, vel, charges = simulate("lorentz", n_particles=1, seeds=range(64))
+    charged = make_batch(make_samples(loc, vel, charges), slice(None), fully_connected(1, 64))
+    network = make_network("linear", external_field=True)
+    optimizer = torch.optim.LBFGS(network.parameters(), max_iter=100, line_search_fn="strong_wolfe")
+
+    def loss():
+        optimizer.zero_grad()
+        error = (predict(network, charged) - charged.target).square().mean()
+        error.backward()
+        return error
+
+    optimizer.step(loss)
+    assert loss() < 1e-3 < (charged.pos + charged.vel - charged.target).square().mean()
+    torch.testing.assert_close(network.magnetism.detach(), torch.full((3,), 0.25), atol=0.03, rtol=0)
+    assert network.gravity.abs().max() < 0.02
 
 
 def test_a_wrong_name_gets_a_sentence():

@@ -13,9 +13,10 @@ import pytest
 import torch
 
 from clof_ext import cli
-from clof_ext.newton import make_network, predict_samples, system_errors
+from clof_ext.newton import LAWS, initial_systems, make_network, predict_samples, system_errors
 from clof_ext.newton.commands import chosen_recipe
 from clof_ext.newton.recipe import Recipe, best
+from clof_ext.newton.reference import simulate
 from clof_ext.newton.settings import setting
 from clof_ext.newton.train import training_samples
 from clof_ext.newton.trajectories import load_trajectories
@@ -112,12 +113,28 @@ def test_recipes_and_their_options():
 
 
 @pytest.mark.parametrize(
-    ("name", "isolated"), [("es20", True), ("springs5", True), ("g+es20", False), ("l+es5", False)]
+    ("name", "mirror", "moving_frame", "external_field"),
+    [
+        ("es20", True, True, False),
+        ("springs5", True, True, False),
+        ("g+es20", False, True, True),
+        ("l+es5", True, False, True),
+    ],
 )
-def test_the_best_recipe_uses_the_symmetries_that_there_are(name, isolated):
+def test_the_best_recipe_uses_the_symmetries_that_there_are(name, mirror, moving_frame, external_field):
     recipe = best(setting(name))
     assert recipe.pair_features
-    assert recipe.mirror is recipe.moving_frame is isolated
+    assert (recipe.mirror, recipe.moving_frame, recipe.external_field) == (mirror, moving_frame, external_field)
+
+
+@pytest.mark.parametrize("kind", ["charged", "lorentz"])
+def test_mirrored_systems_obey_the_same_law(kind):
+    """Without gravity a trajectory from mirrored positions and velocities is the mirrored one."""
+    first = initial_systems(kind, 3, range(2))
+    mirrored = replace(first, pos=-first.pos, vel=-first.vel)
+    found, expected = (simulate(LAWS[kind], systems, 2000, 100) for systems in (mirrored, first))
+    for turned, straight in zip(found, expected, strict=True):
+        assert abs(turned + straight).max() < 1e-9
 
 
 @pytest.mark.parametrize("options", [("--epochs", "0"), ("--learning-rate", "-1"), ("--average-decay", "1"),
