@@ -21,7 +21,7 @@ void sum(const Tensor& pos, const EdgeFrameArguments& a, bool second) {
   }
 }
 
-Tensor edge_frame(const Tensor& pos_, const Tensor& edges, const Tensor& offsets, const std::string& mode) {
+Tensor edge_frame(const Tensor& pos_, const Tensor& edges, const Tensor& offsets, const Text& mode) {
   const Tensor pos = checked_positions(pos_, "pos");
   const Plan plan(edges, offsets, pos);
   Tensor frame = empty(pos, {plan.graph.num_edges, 3, 3});
@@ -32,7 +32,7 @@ Tensor edge_frame(const Tensor& pos_, const Tensor& edges, const Tensor& offsets
 }
 
 Tensor edge_frame_backward(const Tensor& grad_frame_, const Tensor& pos_, const Tensor& edges, const Tensor& offsets,
-                           const std::string& mode) {
+                           const Text& mode) {
   const Tensor pos = checked_positions(pos_, "pos");
   const Plan plan(edges, offsets, pos);
   const Tensor grad_frame = checked_shape(grad_frame_, pos, {plan.graph.num_edges, 3, 3}, "grad_frame", "pos");
@@ -46,7 +46,7 @@ Tensor edge_frame_backward(const Tensor& grad_frame_, const Tensor& pos_, const 
 
 std::tuple<Tensor, Tensor> edge_frame_double_backward(const Tensor& grad_grad_pos_, const Tensor& grad_frame_,
                                                       const Tensor& pos_, const Tensor& edges, const Tensor& offsets,
-                                                      const std::string& mode) {
+                                                      const Text& mode) {
   const Tensor pos = checked_positions(pos_, "pos");
   const Plan plan(edges, offsets, pos);
   const Tensor grad_grad_pos = checked_like(grad_grad_pos_, pos, "grad_grad_pos", "pos");

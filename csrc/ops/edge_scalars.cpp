@@ -61,7 +61,7 @@ struct Inputs {
 };
 
 Tensor edge_scalars(const Tensor& pos, const OptionalTensor& vel, const Tensor& edges, const Tensor& offsets,
-                    const std::string& mode) {
+                    const Text& mode) {
   const Inputs in(pos, vel, edges, offsets);
   Tensor scalars = empty(in.pos, {in.plan.graph.num_edges, in.width()});
   EdgeScalarsArguments a = in.arguments(mode);
@@ -72,7 +72,7 @@ Tensor edge_scalars(const Tensor& pos, const OptionalTensor& vel, const Tensor& 
 
 std::tuple<Tensor, Tensor> edge_scalars_backward(const Tensor& grad_scalars_, const Tensor& pos,
                                                  const OptionalTensor& vel, const Tensor& edges, const Tensor& offsets,
-                                                 const std::string& mode) {
+                                                 const Text& mode) {
   const Inputs in(pos, vel, edges, offsets);
   const Tensor grad_scalars = in.checked_grad(grad_scalars_);
   Tensor grad_pos = sums_like(in.pos), grad_vel = in.grad_vel();
@@ -88,7 +88,7 @@ std::tuple<Tensor, Tensor, Tensor> edge_scalars_double_backward(const Tensor& gr
                                                                 const OptionalTensor& grad_grad_vel_,
                                                                 const Tensor& grad_scalars_, const Tensor& pos,
                                                                 const OptionalTensor& vel, const Tensor& edges,
-                                                                const Tensor& offsets, const std::string& mode) {
+                                                                const Tensor& offsets, const Text& mode) {
   const Inputs in(pos, vel, edges, offsets);
   const Tensor grad_grad_pos = checked_like(grad_grad_pos_, in.pos, "grad_grad_pos", "pos");
   const OptionalTensor grad_grad_vel = checked_optional(grad_grad_vel_, in.pos, "grad_grad_vel");

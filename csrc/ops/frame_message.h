@@ -149,7 +149,7 @@ struct FrameMessageGradients {
 // The inputs of both operators, as arguments of a function.
 template <template <class...> class Operators> using WithFrameMessageInputs =
     Operators<const Tensor&, const Tensor&, const OptionalTensor&, const OptionalTensor&, const std::vector<Tensor>&,
-              const Tensor&, const Tensor&, int64_t, int64_t, bool, const std::string&, const std::string&,
-              const std::string&, bool, double, const std::string&, const std::string&, const std::string&>;
+              const Tensor&, const Tensor&, int64_t, int64_t, bool, const Text&, const Text&, const Text&, bool, double,
+              const Text&, const Text&, const Text&>;
 
 }  // namespace clof::host

@@ -12,6 +12,7 @@
 #include "../cpu/dispatch.h"
 #include "../cpu/parallel.h"
 #include "../functor/arguments.h"
+#include "text.h"
 #ifdef CLOF_CUDA
 #include "../cuda/launchers.h"
 #include "../cuda/stream.h"

@@ -28,8 +28,8 @@ struct Call : MlpCall<MlpArguments> {
 };
 
 // Products are of the tensors' own numbers, whatever the precision allows.
-Tensor mlp(const std::vector<Tensor>& inputs, const std::vector<Tensor>& weights, const std::string& activation,
-           bool activate_last, const std::string& precision) {
+Tensor mlp(const std::vector<Tensor>& inputs, const std::vector<Tensor>& weights, const Text& activation,
+           bool activate_last, const Text& precision) {
   Call call(inputs, weights, activation, activate_last, precision);
   Tensor out = call.make_output();
   call.allocate();
@@ -40,8 +40,8 @@ Tensor mlp(const std::vector<Tensor>& inputs, const std::vector<Tensor>& weights
 
 std::tuple<std::vector<Tensor>, std::vector<Tensor>> mlp_backward(const Tensor& grad, const std::vector<Tensor>& inputs,
                                                                   const std::vector<Tensor>& weights,
-                                                                  const std::string& activation, bool activate_last,
-                                                                  bool input_gradients, const std::string& precision) {
+                                                                  const Text& activation, bool activate_last,
+                                                                  bool input_gradients, const Text& precision) {
   Call call(inputs, weights, activation, activate_last, precision);
   MlpArguments& a = call.a;
   const MlpGradients gradients(call, grad, input_gradients);

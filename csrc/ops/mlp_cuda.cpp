@@ -25,8 +25,8 @@ struct CudaCall : MlpCall<MlpProblem> {
   }
 };
 
-Tensor mlp(const std::vector<Tensor>& inputs, const std::vector<Tensor>& weights, const std::string& activation,
-           bool activate_last, const std::string& precision) {
+Tensor mlp(const std::vector<Tensor>& inputs, const std::vector<Tensor>& weights, const Text& activation,
+           bool activate_last, const Text& precision) {
   CudaCall call(inputs, weights, activation, activate_last, precision, false);
   Tensor out = call.make_output();
   cuda::mlp_forward(call.a, call.stream);
@@ -35,8 +35,8 @@ Tensor mlp(const std::vector<Tensor>& inputs, const std::vector<Tensor>& weights
 
 std::tuple<std::vector<Tensor>, std::vector<Tensor>> mlp_backward(const Tensor& grad, const std::vector<Tensor>& inputs,
                                                                   const std::vector<Tensor>& weights,
-                                                                  const std::string& activation, bool activate_last,
-                                                                  bool input_gradients, const std::string& precision) {
+                                                                  const Text& activation, bool activate_last,
+                                                                  bool input_gradients, const Text& precision) {
   CudaCall call(inputs, weights, activation, activate_last, precision, true);
   const MlpGradients gradients(call, grad, input_gradients);
   const Tensor aligned_grad = aligned(gradients.grad);

@@ -35,7 +35,7 @@ void count_crossings(const int32_t* receiver, const int32_t* sender, int64_t num
   for (int64_t n = 0; n < num_nodes; ++n) crossings[n + 1] += crossings[n];
 }
 
-std::tuple<Tensor, Tensor> prepare_graph(const Tensor& edge_index_, int64_t num_nodes, const std::string& name) {
+std::tuple<Tensor, Tensor> prepare_graph(const Tensor& edge_index_, int64_t num_nodes, const Text& name) {
   check::shape(edge_index_, {2, check::any}, name.c_str());
   if (num_nodes < 0 || num_nodes >= INT32_MAX) {
     check::fail("num_nodes must be from 0 to ", INT32_MAX - 1, "; got ", num_nodes, ".");

@@ -58,7 +58,7 @@ SegmentArguments arguments(const Segments& segments, const Tensor& from, Tensor&
 }
 
 Tensor segment_reduce(const Tensor& values_, const Tensor& index, const Tensor& perm, const Tensor& offsets,
-                      const std::string& reduce) {
+                      const Text& reduce) {
   const Segments segments(index, perm, offsets, values_);
   const Tensor values = checked_rows(values_, segments.rows(), "values");
   Tensor out = rows_like(values, segments.segments());
@@ -76,7 +76,7 @@ Tensor segment_reduce(const Tensor& values_, const Tensor& index, const Tensor& 
 }
 
 Tensor segment_gather(const Tensor& grad_, const Tensor& index, const Tensor& perm, const Tensor& offsets,
-                      const std::string& reduce) {
+                      const Text& reduce) {
   const Segments segments(index, perm, offsets, grad_);
   const Tensor grad = checked_rows(grad_, segments.segments(), "grad");
   Tensor out = rows_like(grad, segments.rows());

@@ -221,11 +221,11 @@ std::tuple<Tensor, Tensor, Tensor> aggregate_double_backward(const Form& form, c
 template <auto function> struct Operator;
 template <class Result, class... Tensors, Result (*function)(const Form&, Tensors...)> struct Operator<function> {
   static Result project(Tensors... tensors, const Tensor& pos, const Tensor& edges, const Tensor& offsets,
-                        int64_t order, const std::string& source, const std::string& mode) {
+                        int64_t order, const Text& source, const Text& mode) {
     return function(Form(pos, edges, offsets, order, place_of(source), false, mode), tensors...);
   }
   static Result aggregate(Tensors... tensors, const Tensor& pos, const Tensor& edges, const Tensor& offsets,
-                          int64_t order, const std::string& reduce, const std::string& mode) {
+                          int64_t order, const Text& reduce, const Text& mode) {
     return function(Form(pos, edges, offsets, order, Place::receiver, is_mean(reduce), mode), tensors...);
   }
 };
