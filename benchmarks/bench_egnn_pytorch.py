@@ -9,7 +9,7 @@ import json
 import shlex
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
@@ -95,7 +95,7 @@ def training(layer: nn.Module, inputs: dict[str, Tensor]) -> None:
     torch.autograd.grad(total, wanted, allow_unused=True)
 
 
-def measure(size: Size, seconds: float, timer) -> list[dict]:
+def measure(size: Size, seconds: float, timer: Callable[[], float]) -> list[dict]:
     """A row for each pass."""
     layer, inputs = size.make()
     fused = copy.deepcopy(layer)
@@ -138,7 +138,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
             say(f"{size.layer} of {size.features} features, {size}")
             rows += measure(size, options.seconds, timer)
     head["versions"]["egnn-pytorch"] = machine.distribution("egnn-pytorch")
-    command = shlex.join(["python", "-m", "benchmarks.bench_egnn_pytorch", *arguments])
+    command = shlex.join([*parser.prog.split(), *arguments])
     document = {"format": FORMAT, "command": command, "busy": options.busy, **head, "measurements": rows}
     path = options.output / f"egnn_pytorch_{machine.slug(CPU)}.json"
     replace_file(path, lambda target: target.write_text(json.dumps(document, indent=1) + "\n"))

@@ -90,7 +90,9 @@ def all_pairs() -> list[Tensor]:
     return [receiver, receiver // ATOMS * ATOMS + place % ATOMS]
 
 
-def of_diffusion(network: type, *, movable: str | None, variants: dict[str, dict]) -> Iterator[Case]:
+def of_diffusion(
+    network: Callable[..., nn.Module], *, movable: str | None, variants: dict[str, dict]
+) -> Iterator[Case]:
     """The network of EDM and its descendants, with masks and without."""
     given = {"h": random(SYSTEMS * ATOMS, FEATURES), "x": random(SYSTEMS * ATOMS, 3)}
     masks = masked_batch()

@@ -60,8 +60,15 @@ class Pairs:
     counts: Tensor | int
 
 
+@dataclass(frozen=True)
 class Layer(FusedForward):
-    """What both layers do for pairs and nodes."""
+    """What both layers do for pairs and nodes.
+
+    Attributes:
+        normed: the layer has norm_coors. Kept because torch.export has types of its own for modules.
+    """
+
+    normed: bool
 
     def _reduced(
         self, h: Tensor, pos: Tensor, edges: EdgeSet, given: Tensor | None, *, gate: nn.Module | None, reduce: str
@@ -78,7 +85,7 @@ class Layer(FusedForward):
             coord_mlp=[rest[-1].new_zeros(1, len(rest[-1]))] if coors_mlp is None else linear_tensors(coors_mlp),
             edge_weight=edges.weight_in(h.dtype),
             basis="radial",
-            mode="raw" if type(layer.coors_norm) is nn.Identity else "orthonormal",
+            mode="orthonormal" if self.normed else "raw",
             activation=ACTIVATION,
             message_reduce=reduce,
             vector_reduce=reduce,
@@ -99,8 +106,7 @@ class Layer(FusedForward):
         """f(r) and the given features of pairs, in the layer's order."""
 
     def _moved(self, pos: Tensor, vector: Tensor) -> Tensor:
-        norm = self.layer.coors_norm
-        return pos + (vector if type(norm) is nn.Identity else vector * norm.scale.to(vector.dtype))
+        return pos + (vector * self.layer.coors_norm.scale.to(vector.dtype) if self.normed else vector)
 
     def _updated(self, h: Tensor, normed: Tensor, message: Tensor) -> Tensor:
         return h + perceptron(self.layer.node_mlp, ACTIVATION, normed, message.to(normed.dtype))
@@ -232,7 +238,7 @@ def fused_forward(layer: nn.Module) -> Layer:
             _check_perceptron(layer, name, [])
     if not sparse and layer.edge_gate is not None:
         check_pattern(sequence(layer, "edge_gate"), "edge_gate", [nn.Linear, nn.Sigmoid])
-    return FusedSparse(layer) if sparse else FusedDense(layer)
+    return (FusedSparse if sparse else FusedDense)(layer, normed=type(layer.coors_norm) is not nn.Identity)
 
 
 def _check_options(layer: nn.Module) -> None:
