@@ -191,6 +191,41 @@ def test_compiled_whole_with_dynamic_sizes(name):
         assert_same(results(compiled, batch), wanted)
 
 
+def test_half_precision():
+    """Features in bfloat16 beside positions in float32, and all of it."""
+    options = {"norm_feats": True, "soft_edges": True, "fourier_features": 1, "m_pool_method": "mean"}
+    layer = randomized(lookalike.EGNN(DIM, **options)).float()
+    values = {
+        name: value.float() if value.is_floating_point() else value
+        for name, value in dense_batch({}, masked=True).items()
+    }
+    exact = layer(**values)
+    clof_ext.replace_layers(layer)
+    with torch.autocast("cpu", torch.bfloat16):
+        for value, wanted in zip(layer(**values), exact, strict=True):
+            torch.testing.assert_close(value.float(), wanted, rtol=0.1, atol=0.1)
+    halves = {name: value.bfloat16() if value.is_floating_point() else value for name, value in values.items()}
+    for value, wanted in zip(layer.bfloat16()(**halves), exact, strict=True):
+        assert value.dtype == torch.bfloat16
+        torch.testing.assert_close(value.float(), wanted, rtol=0.2, atol=0.2)
+
+
+def test_second_derivatives():
+    """Forces are often a gradient, and are trained on."""
+    layer, values = randomized(lookalike.EGNN(DIM, soft_edges=True)), dense_batch({}, masked=True)
+
+    def trained() -> list[Tensor]:
+        coors = values["coors"].clone().requires_grad_()
+        feats, moved = layer(**{**values, "coors": coors})
+        (force,) = torch.autograd.grad(feats.sum() + moved.square().sum(), coors, create_graph=True)
+        wanted = [coors, *layer.parameters()]
+        return list(torch.autograd.grad(force.square().sum(), wanted, allow_unused=True, materialize_grads=True))
+
+    expected = trained()
+    clof_ext.replace_layers(layer)
+    assert_same(trained(), expected, 1e-9)
+
+
 def test_other_calls_run_the_own_forward(source):
     """Positions in a plane, and no matrix where only adjacent nodes are neighbours."""
     flat, values = randomized(source.EGNN(DIM)), dense_batch({})
