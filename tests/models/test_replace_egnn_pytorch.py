@@ -7,6 +7,7 @@ import torch
 from torch import Tensor, nn
 
 import clof_ext
+from clof_ext.nn import masked_edges
 from clof_ext.nn.families import FusedForward
 from tests.lookalikes import egnn_pytorch as lookalike
 
@@ -149,10 +150,14 @@ def test_look_alike_is_the_package():
     assert_same(found[2], found[3])
 
 
-def test_the_kept_pairs_of_a_mask_follow_its_changes(source):
-    layer, values = randomized(source.EGNN(DIM)), dense_batch({}, masked=True)
+def test_pairs_of_a_mask_are_found_once_and_again_after_a_change(source, monkeypatch):
+    layer, values, found = randomized(source.EGNN(DIM)), dense_batch({}, masked=True), []
     clof_ext.replace_layers(layer)
+    choose = masked_edges._choose
+    monkeypatch.setattr(masked_edges, "_choose", lambda *arguments: found.append(1) or choose(*arguments))
     layer(**values)
+    layer(**values)
+    assert found == [1]
     values["mask"][0, -1] = False
     assert_same(results(layer, values), results(randomized(source.EGNN(DIM)), values))
 

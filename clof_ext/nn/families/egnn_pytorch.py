@@ -151,9 +151,9 @@ class FusedDense(Layer):
         else:
             numbers, near = _nearest(layer, coors, mask, adj_mat)
             # The published layer reads valid_radius beside a mask alone.
-            chosen = None if mask is None else mask[:, :, None] & _of_graph(mask, numbers) & near
+            chosen = None if mask is None else (mask[:, :, None] & _of_graph(mask, numbers) & near).reshape(-1, 1)
             edge_index = _pairs_of(numbers, n)
-        edges = masked_edges(edge_index, None if chosen is None else chosen.reshape(-1, 1), b * n)
+        edges = masked_edges(edge_index, chosen, b * n)
         if chosen is None:
             return Pairs(edges, numbers, n if numbers is None else numbers.shape[-1])
         return Pairs(edges, numbers, chosen.reshape(b * n, -1).sum(1, keepdim=True).clamp(min=1))
@@ -324,8 +324,8 @@ def _pairs_of(numbers: Tensor, n: int) -> Tensor:
 
 
 def _all_masked(mask: Tensor) -> Tensor:
-    """(b, n, n) which pairs consist of nodes that are there; the same tensor for the same mask."""
-    return _pair_masks.get((mask,), lambda: mask[:, :, None] & mask[:, None])
+    """(b n n, 1) which pairs consist of nodes that are there; the same tensor for the same mask."""
+    return _pair_masks.get((mask,), lambda: (mask[:, :, None] & mask[:, None]).reshape(-1, 1))
 
 
 def _of_graph(values: Tensor, numbers: Tensor) -> Tensor:
