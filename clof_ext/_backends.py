@@ -35,12 +35,19 @@ plan_devices: set[str] = set()
 
 
 class Size(NamedTuple):
-    """What decides whether the kernels of frame_message can run: widths, dtype, whether gradients will be wanted."""
+    """What decides whether the kernels of frame_message can run.
+
+    Attributes:
+        hidden: features that the first Linear makes.
+        gradients: whether they will be wanted.
+        equal_widths: whether the other Linears make as many.
+    """
 
     hidden: int
     edge_dim: int
     dtype: torch.dtype
     gradients: bool
+    equal_widths: bool = True
 
 
 class MlpSize(NamedTuple):
@@ -157,6 +164,8 @@ def _mlp_limit(size: MlpSize) -> str | None:
 
 def too_large(name: str, op: str, size: Size | MlpSize) -> str | None:
     """Why the kernels of a backend cannot run an op of some size, or None if they can."""
+    if name != "reference" and isinstance(size, Size) and not size.equal_widths:
+        return "its Linears have unequal widths"
     # In pieces, since torch.compile makes no constant of a named tuple.
     return _reason(name, op, type(size), *size)
 

@@ -88,7 +88,7 @@ def patch(target: ModuleType | type[nn.Module]) -> Patch:
         )
     patched = [cls.__name__ for cls in classes if hasattr(cls.__init__, "patched")]
     if patched:
-        raise ValueError(f"target must not be patched twice; {', '.join(patched)} is patched already.")
+        raise ValueError(f"target must not be patched twice; patched already: {', '.join(patched)}.")
     return Patch(list(dict.fromkeys(classes)))
 
 

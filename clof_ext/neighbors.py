@@ -76,12 +76,17 @@ def radius_graph(
     finder = _vesin().NeighborList(cutoff=float(cutoff), full_list=True, sorted=True)
     points = pos.detach().to("cpu", torch.float64)
     # Without a cell nothing repeats.
-    repeats = periodic if cell is not None else False
-    parts = []
-    for graph, box in zip(points.split(sizes), cells, strict=True):
-        pairs, shifts = finder.compute(graph.numpy(), box.numpy(), repeats, "PS")
-        parts.append((torch.from_numpy(pairs.astype("int64")).reshape(-1, 2).T, torch.from_numpy(shifts.copy())))
-    return _with_images(pos, parts, sizes, cells)
+    repeats, wanted = (periodic, "PS") if cell is not None else (False, "P")
+    first = torch.tensor([0, *sizes[:-1]]).cumsum(0)
+    pairs, shifts = [], []
+    for graph, box, start in zip(points.split(sizes), cells, first, strict=True):
+        found, *shift = finder.compute(graph.numpy(), box.numpy(), repeats, wanted)
+        pairs.append(torch.from_numpy(found.astype("int64")).reshape(-1, 2).T + start)
+        shifts += map(torch.from_numpy, shift)
+    edge_index = torch.cat(pairs, 1)
+    if cell is None:
+        return Neighbors(edge_index.to(pos.device), torch.arange(len(pos), device=pos.device), torch.zeros_like(pos))
+    return _with_images(pos, edge_index, torch.cat(shifts).long(), sizes, cells)
 
 
 @functools.cache
@@ -116,11 +121,9 @@ def _cells(pos: Tensor, cell: Tensor | None, n_graphs: int) -> Tensor:
     return cells.detach().to("cpu", torch.float64)
 
 
-def _with_images(pos: Tensor, parts: list[tuple[Tensor, Tensor]], sizes: list[int], cells: Tensor) -> Neighbors:
-    """One graph of all graphs' pairs; every image, a node and a shift by whole cells, gets a number once."""
-    first = torch.tensor([0, *sizes[:-1]]).cumsum(0)
-    receiver, sender = torch.cat([pairs + start for (pairs, _), start in zip(parts, first, strict=True)], 1)
-    shift = torch.cat([shifts for _, shifts in parts]).long()
+def _with_images(pos: Tensor, edge_index: Tensor, shift: Tensor, sizes: list[int], cells: Tensor) -> Neighbors:
+    """Senders of another cell, shifted by (E, 3) whole cells, become images; each gets a number once."""
+    receiver, sender = edge_index
     graph = torch.arange(len(sizes)).repeat_interleave(torch.tensor(sizes))
     across = shift.any(1)
     keys = torch.cat((sender[:, None], shift), 1)[across]

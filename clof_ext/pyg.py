@@ -6,13 +6,11 @@ from torch import Tensor
 from torch_geometric.data import Data
 
 from . import _check, nn
-from .nn.tensor_cache import TensorCache
+from .nn.edge_pair import turned
 
 FLOWS = ("source_to_target", "target_to_source")
 # What forward reads from a Data, in its order.
 FIELDS = ("x", "pos", "edge_index", "edge_attr", "vel", "node_attr")
-
-_turned = TensorCache()
 
 
 class FrameConv(nn.FrameConv):
@@ -77,10 +75,5 @@ class FrameConv(nn.FrameConv):
         _check.is_tensor(edge_index, "edge_index")
         _check.shape(edge_index, (2, "E"), "edge_index")
         if self.flow == FLOWS[0]:
-            edge_index = _turned_edges(edge_index)
+            edge_index = turned(edge_index)
         return super().forward(x, pos, edge_index, edge_attr, vel, node_attr)
-
-
-def _turned_edges(edge_index: Tensor) -> Tensor:
-    """Rows exchanged; the same tensor for the same edges, so that their plan is found again."""
-    return _turned.get((edge_index,), lambda: edge_index.flip(0))

@@ -49,12 +49,12 @@ def replace_layers(
 ) -> Report:
     """Let the published layers inside a model run fused, in place.
 
-    Clof_GCL, E_GCL and E_GCL_vel of ClofNet's and EGNN's public programs, and EquivariantBlock of E(3) Equivariant
-    Diffusion and its descendants, are recognised by class name, attributes and modules, and by a trial on a small graph
-    against what they should compute. Only the forward of each instance is exchanged: the model keeps its class,
-    weights, parameter names, hooks, dtype, device, training mode and call signature, and optimizers keep working.
-    Layers with anything unusual (parts, activations, hooks on fused parts, derived classes) are left, with the reason
-    in the report.
+    Clof_GCL, E_GCL and E_GCL_vel of ClofNet's and EGNN's public programs, EquivariantBlock of E(3) Equivariant
+    Diffusion and its descendants, and the layers of DGL and egnn-pytorch (these on CPUs) are recognised by class name,
+    attributes and modules, and by a trial on a small graph against what they should compute. Only the forward of each
+    instance is exchanged: the model keeps its class, weights, parameter names, hooks, dtype, device, training mode and
+    call signature, and optimizers keep working. Layers with anything unusual (parts, activations, hooks on fused parts,
+    derived classes) are left, with the reason in the report.
 
     A replaced layer returns new positions and does not write into those that it was given, which ClofNet's and EGNN's
     do. Under ``torch.func`` transforms, ``vmap`` and forward-mode differentiation it runs its own forward. Replaced

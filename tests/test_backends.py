@@ -142,6 +142,11 @@ def test_triton_kernels_that_are_too_small_give_way_to_the_reference(monkeypatch
     with pytest.raises(RuntimeError, match="'triton' cannot run frame_message here: .* at most 16 .* of float64"):
         fitting(64, torch.float64, "triton")
 
+    unequal = _backends.Size(16, 0, torch.float32, True, equal_widths=False)
+    with pytest.warns(RuntimeWarning, match="frame_message uses .*: its Linears have unequal widths"):
+        found = _backends.fitting("frame_message", run, None, unequal)
+    assert found is reference.frame_message
+
     def compiled(x):
         return x * (fitting(288, torch.float32) is run)
 

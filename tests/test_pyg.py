@@ -7,6 +7,7 @@ import pytest
 import torch
 
 from clof_ext import nn
+from clof_ext.nn.edge_pair import turned
 from tests.systems import make_system
 
 with warnings.catch_warnings():
@@ -90,7 +91,7 @@ def test_in_pyg_sequential():
 
 def test_edges_are_turned_once():
     edge_index = data({}).edge_index
-    assert pyg._turned_edges(edge_index) is pyg._turned_edges(edge_index)
+    assert turned(edge_index) is turned(edge_index)
 
 
 def test_errors():

@@ -8,6 +8,7 @@ from torch import Tensor
 from .tensor_cache import TensorCache
 
 _joined = TensorCache()
+_turned = TensorCache()
 
 
 def joined(edge_index: Tensor | Sequence[Tensor]) -> Tensor:
@@ -16,3 +17,8 @@ def joined(edge_index: Tensor | Sequence[Tensor]) -> Tensor:
         return edge_index
     pair = tuple(edge_index)
     return _joined.get(pair, lambda: torch.stack(pair))
+
+
+def turned(edge_index: Tensor) -> Tensor:
+    """Rows exchanged; the same tensor for the same edges, so that their plan is found again."""
+    return _turned.get((edge_index,), lambda: edge_index.flip(0))

@@ -52,7 +52,9 @@ def frame_message(
     (a, b, c) is the frame of the edge in the given mode (see ``edge_frame``). The mean divides by max(n_i, 1) with n_i
     the number of edges of i, whatever their weights. Nothing of size edges x hidden is kept by the fused backends.
 
-    Weights are plain tensors, weight (out, in) then bias (out,) of each Linear in the order of application.
+    Weights are plain tensors, weight (out, in) then bias (out,) of each Linear in the order of application. The Linears
+    may have unequal widths on CPUs alone: W features of the first of edge_mlp, H of a message, C of the first of
+    coord_mlp.
 
     Args:
         h: (N, F) node features, of the dtype of pos, or bfloat16 or float16 beside float32 positions. Under autocast
@@ -60,8 +62,8 @@ def frame_message(
         pos: (N, 3) node positions in any unit of length, float32 or float64.
         edge_index: (2, E) receivers and senders, or an EdgePlan.
         edge_attr: (E, D) edge features in the dtype of h, or None (D = 0).
-        edge_mlp: 1 to 3 Linears, (H, 2 F + 1 + D), then (H, H), all with bias.
-        coord_mlp: 1 or 2 Linears, the last to 3 outputs (basis "complete") or 1 ("radial"), before it (H, H); the last
+        edge_mlp: 1 to 3 Linears, (W, 2 F + 1 + D), then (H, W), then (H, H), all with bias; of a single one W = H.
+        coord_mlp: 1 or 2 Linears, the last to 3 outputs (basis "complete") or 1 ("radial"), before it (C, H); the last
             bias may be left out.
         att_mlp: one Linear (1, H) with bias, or nothing.
         edge_weight: (E,) weight of each edge in the sums, or a mask of zeros and ones.
@@ -101,10 +103,10 @@ def frame_message(
     recorded = _recorded((*inputs, *weights))
     forward = run
     if pos.is_cuda and edge_mlp:
-        sizes = edge_mlp[0].shape[0], 0 if edge_attr is None else edge_attr.shape[1], h.dtype
-        run = fitting("frame_message", run, backend, Size(*sizes, recorded))
+        size = _size(h, edge_attr, edge_mlp, coord_mlp, recorded)
+        run = fitting("frame_message", run, backend, size)
         # Kernels may hold a forward pass whose gradients others have to make: both give the same numbers.
-        forward = fitting("frame_message", forward, backend, Size(*sizes, False)) if recorded else run
+        forward = fitting("frame_message", forward, backend, size._replace(gradients=False)) if recorded else run
     constants = (
         *(plan.edges, plan.offsets, len(edge_mlp) // 2, (len(coord_mlp) + 1) // 2, bool(att_mlp)),
         *(basis, mode, activation, tanh, clamp, message_reduce, vector_reduce, matmul_precision(pos.device.type)),
@@ -114,7 +116,7 @@ def frame_message(
         _check_options(basis, mode, activation, clamp, message_reduce, vector_reduce)
         _check_features(h, pos, edge_attr, edge_weight, plan.num_edges)
         _check_edge_mlp(edge_mlp, h, edge_attr)
-        hidden = edge_mlp[0].shape[0]
+        hidden = edge_mlp[-1].shape[0]
         _check_att_mlp(att_mlp, h, hidden)
         _check_coord_mlp(coord_mlp, h, hidden, basis)
 
@@ -134,6 +136,15 @@ def frame_message(
             # The operator checks for itself; what is wrong is said in more detail, and with the right type, here.
             check()
             raise
+
+
+def _size(
+    h: Tensor, edge_attr: Tensor | None, edge_mlp: list[Tensor], coord_mlp: list[Tensor], gradients: bool
+) -> Size:
+    """What kernels on GPUs are asked about; what is wrong with the tensors, the checks say."""
+    widths = {weight.shape[0] for weight in (*edge_mlp[::2], *coord_mlp[:-1:2]) if weight.dim() == 2}
+    edge_dim = 0 if edge_attr is None else edge_attr.shape[1]
+    return Size(edge_mlp[0].shape[0], edge_dim, h.dtype, gradients, len(widths) <= 1)
 
 
 def _autocast(device: str, *values):
@@ -199,9 +210,12 @@ def _check_edge_mlp(tensors: list[Tensor], h: Tensor, edge_attr: Tensor | None) 
         )
     columns = 2 * h.shape[1] + 1 + (0 if edge_attr is None else edge_attr.shape[1])
     _check_linear(tensors[:2], ("H", columns), h, "edge_mlp[0]")
-    hidden = tensors[0].shape[0]
+    columns = tensors[0].shape[0]
     for k in range(2, len(tensors), 2):
-        _check_linear(tensors[k : k + 2], (hidden, hidden), h, f"edge_mlp[{k // 2}]")
+        # The first two of three may be of any width.
+        hidden = "H" if k == 2 else columns
+        _check_linear(tensors[k : k + 2], (hidden, columns), h, f"edge_mlp[{k // 2}]")
+        columns = tensors[k].shape[0]
 
 
 def _check_att_mlp(tensors: list[Tensor], h: Tensor, hidden: int) -> None:
@@ -219,12 +233,13 @@ def _check_coord_mlp(tensors: list[Tensor], h: Tensor, hidden: int, basis: str) 
             f"got {len(tensors)} tensors."
         )
     if depth == 2:
-        _check_linear(tensors[:2], (hidden, hidden), h, "coord_mlp[0]")
+        _check_linear(tensors[:2], ("C", hidden), h, "coord_mlp[0]")
+        hidden = tensors[0].shape[0]
     _check_linear(tensors[2 * (depth - 1) :], (BASIS_SIZE[basis], hidden), h, f"coord_mlp[{depth - 1}]")
 
 
-def _fake(h, pos, edge_attr, edge_weight, weights, edges, offsets, *options):
-    return h.new_empty(h.shape[0], weights[0].shape[0]), pos.new_empty(pos.shape)
+def _fake(h, pos, edge_attr, edge_weight, weights, edges, offsets, edge_depth, *options):
+    return h.new_empty(h.shape[0], weights[2 * (edge_depth - 1)].shape[0]), pos.new_empty(pos.shape)
 
 
 def _fake_backward(grad_message, grad_vector, h, pos, edge_attr, edge_weight, weights, edges, offsets, *options):

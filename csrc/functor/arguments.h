@@ -111,7 +111,9 @@ struct FrameMessageProblem {
   double clamp;
   int64_t node_features;  // F
   int64_t edge_features;  // D
-  int64_t hidden;         // H
+  int64_t hidden;         // H, of messages
+  int64_t first;          // of what the first Linear of edge_mlp makes; H if it is the only one
+  int64_t coord_hidden;   // of what the last Linear of coord_mlp reads; H if it is the only one
   int num_edge_linears, num_coord_linears;
   int num_axes;  // 3 with the complete basis, 1 with the radial one
   LinearArguments edge_mlp[kMaxEdgeLinears];

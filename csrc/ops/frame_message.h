@@ -80,13 +80,15 @@ template <class Problem> struct FrameMessageCall {
     a.num_edge_linears = int(edge_depth);
     a.num_coord_linears = int(coord_depth);
     weights.reserve(given.size());
-    a.hidden = given[0].dim() == 2 ? given[0].size(0) : 0;
-    const int64_t first = 2 * a.node_features + 1 + a.edge_features;
-    for (int k = 0; k < edge_depth; ++k) a.edge_mlp[k] = next(given, a.hidden, k == 0 ? first : a.hidden);
+    const auto outputs_of = [&](size_t weight) { return given[weight].dim() == 2 ? given[weight].size(0) : 0; };
+    a.first = outputs_of(0);
+    a.hidden = edge_depth == 1 ? a.first : outputs_of(2);
+    a.coord_hidden = coord_depth == 1 ? a.hidden : outputs_of(2 * size_t(edge_depth + attention));
+    a.edge_mlp[0] = next(given, a.first, 2 * a.node_features + 1 + a.edge_features);
+    for (int k = 1; k < edge_depth; ++k) a.edge_mlp[k] = next(given, a.hidden, k == 1 ? a.first : a.hidden);
     if (attention) a.att_mlp = next(given, 1, a.hidden);
-    for (int k = 0; k < coord_depth; ++k) {
-      a.coord_mlp[k] = next(given, k + 1 < coord_depth ? a.hidden : a.num_axes, a.hidden);
-    }
+    if (coord_depth == 2) a.coord_mlp[0] = next(given, a.coord_hidden, a.hidden);
+    a.coord_mlp[coord_depth - 1] = next(given, a.num_axes, a.coord_hidden);
   }
 
   // The next weight and, where there is one, bias.

@@ -22,7 +22,9 @@ struct CudaCall : FrameMessageCall<FrameMessageProblem> {
 
   // Memory for the work of a pass, if the kernels can do it.
   void allocate(bool backward) {
-    const char* reason = cuda::frame_message_limit(a.storage, a.hidden, a.edge_features, backward);
+    const bool equal = a.first == a.hidden && a.coord_hidden == a.hidden;
+    const char* reason = equal ? cuda::frame_message_limit(a.storage, a.hidden, a.edge_features, backward)
+                               : "its kernels take Linears of one width";
     if (reason != nullptr) check::fail("The CUDA backend cannot run this frame_message: ", reason, ".");
     const int64_t bytes = cuda::frame_message_bytes(a, backward);
     memory = torch::stable::new_empty(h, {&bytes, 1}, ScalarType::Byte);

@@ -100,5 +100,5 @@ def test_errors():
         clof_ext.patch(nn.Linear)
     with pytest.raises(ValueError, match=r"; empty is none"):
         clof_ext.patch(types.ModuleType("empty"))
-    with clof_ext.patch(edm), pytest.raises(ValueError, match=r"twice; EquivariantBlock is patched already"):
+    with clof_ext.patch(edm), pytest.raises(ValueError, match=r"twice; patched already: EquivariantBlock, EGNN"):
         clof_ext.patch(edm)

@@ -95,12 +95,3 @@ def changed_attribute() -> nn.Module:
 def test_left_with_a_reason(make, reason):
     with pytest.raises(AssertionError, match=reason):
         raise AssertionError(clof_ext.replace_layers(make()).left["(the model itself)"])
-
-
-def test_layers_of_unequal_widths_are_left():
-    kind = type("EGNN", (nn.Module,), {})
-    layer = kind()
-    layer.edge_mlp, layer.coors_mlp = nn.Linear(1, 1), nn.Linear(1, 1)
-    reason = clof_ext.replace_layers(nn.ModuleDict({"dense": layer, "network": kind()})).left
-    assert set(reason) == {"dense"}
-    assert "have unequal widths" in reason["dense"]

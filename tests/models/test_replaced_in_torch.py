@@ -20,6 +20,7 @@ from torch.utils.checkpoint import checkpoint
 import clof_ext
 from benchmarks import diffusion as edm
 from benchmarks.published import ClofNet_vel
+from tests.lookalikes import egnn_pytorch
 
 H, N_NODES = 6, 4
 
@@ -44,6 +45,23 @@ class Moved(Displaced):
         return moved - x + features
 
 
+class Dense(nn.Module):
+    """Layers of egnn-pytorch on all pairs of each graph, with the same arguments; edges are not read."""
+
+    def __init__(self, n_layers: int = 2) -> None:
+        super().__init__()
+        options = {"edge_dim": 1, "m_dim": 4, "fourier_features": 1, "soft_edges": True, "norm_feats": True}
+        self.embedding = nn.Linear(1, H)
+        self.layers = nn.ModuleList(egnn_pytorch.EGNN(H, **options) for _ in range(n_layers))
+
+    def forward(self, h, x, vel, row, col, edge_attr):
+        charge, start = h.unflatten(0, (-1, N_NODES)), x.unflatten(0, (-1, N_NODES))
+        feats, moved, edges = self.embedding(charge), start, charge[:, :, None] * charge[:, None]
+        for layer in self.layers:
+            feats, moved = layer(feats, moved, edges=edges)
+        return (moved - start + feats.mean(-1, keepdim=True)).flatten(0, 1)
+
+
 def clofnet(n_layers: int = 2) -> nn.Module:
     return Displaced(ClofNet_vel(1, 2, H, n_layers))
 
@@ -52,8 +70,8 @@ def diffusion(n_layers: int = 2) -> nn.Module:
     return Moved(edm.EGNN(1, H, n_layers, inv_sublayers=1, normalization_factor=1))
 
 
-MODELS = {"clofnet": clofnet, "edm": diffusion}
-both = pytest.mark.parametrize("make", MODELS.values(), ids=MODELS)
+MODELS = {"clofnet": clofnet, "edm": diffusion, "egnn-pytorch": Dense}
+every = pytest.mark.parametrize("make", MODELS.values(), ids=MODELS)
 
 
 def plain(make) -> nn.Module:
@@ -101,7 +119,7 @@ def rest(values: dict[str, Tensor]) -> dict[str, Tensor]:
     return {name: value for name, value in values.items() if name != "x"}
 
 
-@both
+@every
 def test_compiled_whole_with_dynamic_shapes(make):
     """One graph serves batches of other sizes, with the gradients of the plain model."""
     torch._dynamo.reset()
@@ -132,7 +150,7 @@ def test_compiled_by_inductor():
     assert_same(outputs(torch.compile(block, fullgraph=True), batch()), expected)
 
 
-@both
+@every
 def test_exported_with_dynamic_sizes(make):
     make = partial(make, n_layers=1)
     nodes, edges = torch.export.Dim("nodes", min=2, max=1000) * N_NODES, torch.export.Dim("edges", min=2, max=10000)
@@ -144,14 +162,14 @@ def test_exported_with_dynamic_sizes(make):
         assert_same([program.module()(**batch(n_graphs))], [plain(make)(**batch(n_graphs))])
 
 
-@both
+@every
 def test_functional_call_uses_the_given_weights(make):
     halves = {name: value / 2 for name, value in plain(make).state_dict().items()}
     expected = functional_call(plain(make), halves, (), batch())
     assert_same([functional_call(fused(make), halves, (), batch())], [expected])
 
 
-@both
+@every
 def test_func_grad(make):
     weights = plain(make).state_dict()
 
@@ -169,7 +187,7 @@ def test_vmap():
     assert_same([stacked], [torch.stack([plain(diffusion)(x=x, **rest(values)) for x in positions])])
 
 
-@both
+@every
 def test_forward_mode(make):
     values = batch()
     direction = values["vel"].flip(0)
@@ -184,7 +202,7 @@ def test_forward_mode(make):
         assert_same([forward_ad.unpack_dual(dual).tangent], [expected])
 
 
-@both
+@every
 @pytest.mark.parametrize("reentrant", [False, True])
 def test_gradient_checkpointing(make, reentrant):
     model, values = fused(make), batch()
@@ -216,7 +234,7 @@ COPIES = {
 }
 
 
-@both
+@every
 @pytest.mark.parametrize("duplicate", COPIES.values(), ids=COPIES)
 def test_copies_are_replaced_and_read_their_own_weights(make, duplicate):
     model = fused(make)
@@ -229,7 +247,7 @@ def test_copies_are_replaced_and_read_their_own_weights(make, duplicate):
     assert_same(results(twin, batch()), expected)
 
 
-@both
+@every
 def test_moving_average_of_a_training(make):
     """The average of two steps is that of the plain model."""
     models = {"plain": plain(make), "fused": fused(make)}
@@ -255,7 +273,7 @@ def decay_groups(model: nn.Module) -> list[dict]:
     ]
 
 
-@both
+@every
 def test_state_dicts_load_both_ways(make):
     state = fused(make).state_dict()
     other = make().double()
@@ -267,7 +285,7 @@ def test_state_dicts_load_both_ways(make):
     assert_same([replaced(**batch())], [plain(make)(**batch())])
 
 
-@both
+@every
 def test_training_after_inference_mode(make):
     """What was prepared for a graph in inference mode serves the training that comes after it."""
     model, values = fused(make), batch()
@@ -276,7 +294,7 @@ def test_training_after_inference_mode(make):
     assert_same(results(model, values), results(plain(make), values))
 
 
-@both
+@every
 def test_threads(make):
     model, batches = fused(make), [batch(1 + k % 3) for k in range(12)]
     expected = [plain(make)(**values) for values in batches]
@@ -284,7 +302,7 @@ def test_threads(make):
         assert_same(list(pool.map(lambda values: model(**values), batches)), expected)
 
 
-@both
+@every
 @pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::torch.jit.TracerWarning")
 def test_traced(make):
     traced = torch.jit.trace(fused(make), example_kwarg_inputs=batch(), check_trace=False)
@@ -305,7 +323,7 @@ def gradients_after_backward(model: nn.Module) -> list[Tensor]:
     return [value.full_tensor() if hasattr(value, "full_tensor") else value for value in grads]
 
 
-@both
+@every
 @pytest.mark.usefixtures("process_group")
 def test_distributed_data_parallel(make):
     expected = gradients_after_backward(plain(make))
@@ -327,7 +345,7 @@ def parts(model: nn.Module) -> list[nn.Module]:
     return [*(part for part in model.modules() if isinstance(part, nn.Sequential)), model]
 
 
-@both
+@every
 @pytest.mark.filterwarnings("ignore:FSDP2-wrapped module")
 @pytest.mark.parametrize("sharded", [whole, layers, parts])
 @pytest.mark.usefixtures("process_group")

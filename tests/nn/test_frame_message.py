@@ -221,7 +221,12 @@ ERRORS = {
         ValueError,
         r"edge_mlp\[0\] bias must have shape \(5\); got \(2,\)",
     ),
-    "hidden": (wrong("edge_mlp", lambda w: [*w[:2], w[2][:2], w[3][:2]]), ValueError, r"edge_mlp\[1\] weight"),
+    "hidden": (wrong("edge_mlp", lambda w: [*w[:2], w[2][:, :2], w[3]]), ValueError, r"edge_mlp\[1\] weight"),
+    "narrow messages": (
+        wrong("edge_mlp", lambda w: [*w[:2], w[2][:2], w[3][:2]]),
+        ValueError,
+        r"coord_mlp\[0\] weight must have shape \(C, 2\)",
+    ),
     "att_mlp": ({"att_mlp": [torch.ones(1, H).double()]}, ValueError, "att_mlp must be .* got 1 tensors"),
     "att_mlp shape": (
         {"att_mlp": [torch.ones(2, H).double(), torch.ones(2).double()]},

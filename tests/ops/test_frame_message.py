@@ -33,6 +33,11 @@ OPTIONS = {
     "bounded coefficients": {"tanh": True},
     "clamped": {"clamp": 0.05},
     "last bias": {"last_bias": True},
+    "wide first Linear": {"first": 71, "depth": 2, "basis": "radial"},
+    "wide first of three, gated": {"first": 50, "attention": True, "weighted": True},
+    "narrow first Linear": {"first": 5, "depth": 2},
+    "wide coordinate layer": {"coord": 64, "hidden": 16, "attention": True},
+    "unequal widths": {"first": 130, "hidden": 16, "coord": 64, "depth": 2, "basis": "radial", "mode": "raw"},
     "weighted edges": {"weighted": True},
     "weighted edges, means": {"weighted": True, "message_reduce": "mean", "vector_reduce": "mean", "clamp": 0.1},
     "mean of messages, sum of vectors": {"message_reduce": "mean", "vector_reduce": "sum"},
@@ -48,11 +53,17 @@ SIZES = [(1, 1, 0), (7, 3, 1), (33, 5, 5), (64, 64, 32), (96, 10, 0), (130, 0, 1
 
 @dataclass
 class Block:
-    """Arguments of one call in float64, and the options of the op."""
+    """Arguments of one call in float64, and the options of the op.
+
+    ``first`` and ``coord`` are the widths of what the first Linears of edge_mlp and coord_mlp make where these are not
+    ``hidden``.
+    """
 
     edge_index: Tensor
     pos: Tensor
     hidden: int = 33
+    first: int | None = None
+    coord: int | None = None
     node_dim: int = 6
     edge_dim: int = 5
     depth: int = 3
@@ -79,18 +90,16 @@ class Block:
         edges, nodes, width = self.edge_index.shape[1], self.pos.shape[0], self.hidden
         leaves = [random(nodes, self.node_dim), self.pos]
         leaves += [random(edges, self.edge_dim)] * (self.edge_dim > 0) + [random(edges)] * self.weighted
-        leaves += linear(width, 2 * self.node_dim + 1 + self.edge_dim)
-        for _ in range(self.depth - 1 + self.attention + self.coord_depth - 1):
-            is_gate = self.attention and len(leaves) == self.n_tensors + 2 * self.depth
-            leaves += linear(1 if is_gate else width, width)
-        leaves += linear(1 if self.options.get("basis") == "radial" else 3, width, self.last_bias)
+        first, coord = self.first or width, self.coord or width
+        leaves += linear(first, 2 * self.node_dim + 1 + self.edge_dim)
+        for layer in range(1, self.depth):
+            leaves += linear(width, first if layer == 1 else width)
+        leaves += linear(1, width) * self.attention
+        leaves += linear(coord, width) * (self.coord_depth == 2)
+        leaves += linear(1 if self.options.get("basis") == "radial" else 3, coord, self.last_bias)
         geometry = torch.float64 if dtype == torch.float64 else torch.float32
         # A tensor of its own each: a product above may have made two of one.
         return [leaf.to(geometry if k == 1 else dtype).clone().requires_grad_() for k, leaf in enumerate(leaves)]
-
-    @property
-    def n_tensors(self) -> int:
-        return 2 + (self.edge_dim > 0) + self.weighted
 
     def run(self, leaves: list[Tensor], backend: str | None = "cpu") -> tuple[Tensor, Tensor]:
         h, pos, *rest = leaves

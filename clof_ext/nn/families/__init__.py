@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 from torch import nn
 
-from . import clofnet, dgl, edm, egnn
+from . import clofnet, dgl, edm, egnn, egnn_pytorch
 from .fused import FusedForward
 from .recognition import UnrecognisedError
 from .trial import probe
@@ -55,13 +55,10 @@ FAMILIES = (
     Family(tuple(egnn.KINDS), egnn.fused_forward),
     Family((edm.BLOCK,), edm.fused_forward, marks=("gcl_equiv",)),
     Family((dgl.CLASS,), dgl.fused_forward),
+    Family((egnn_pytorch.DENSE, egnn_pytorch.SPARSE), egnn_pytorch.fused_forward, marks=egnn_pytorch.MARKS),
     Family(tuple(clofnet.KINDS), clofnet.fused_forward, clofnet.MARKS, clofnet.PARAMETERS, holds_layers=True),
 )
-UNEQUAL_WIDTHS = "the Linears of its edge_mlp have unequal widths, which the fused edge block does not have"
-DECLINED = (
-    Declined(edm.PARTS),
-    Declined({"EGNN": UNEQUAL_WIDTHS, "EGNN_Sparse": UNEQUAL_WIDTHS}, marks=("edge_mlp", "coors_mlp")),
-)
+DECLINED = (Declined(edm.PARTS),)
 DERIVED = "its class {} is derived from a published one and may compute something else"
 CLASSES = tuple(name for family in FAMILIES for name in family.classes)
 

@@ -14,32 +14,47 @@ inline namespace CLOF_ISA {
 // stay in the second-level cache, its weights' gradients are read and written once.
 constexpr int64_t kTile = 96;
 static_assert(kTile % kBlockRows == 0 && kTile % kTilesBlockRows == 0);
-// Linears from hidden to hidden features: all but the first of edge_mlp, the first of two of coord_mlp.
+// Linears between hidden features: all but the first of edge_mlp, the first of two of coord_mlp.
 constexpr int kMaxHiddenLinears = kMaxEdgeLinears + kMaxCoordLinears - 2;
 
 // Widths of rows with their padding.
 template <class T> struct Widths {
-  int64_t hidden, features, input, both;
+  int64_t hidden, first, coord, features, input, both;
 
   explicit Widths(const FrameMessageArguments& a)
       : hidden(padded<T>(a.hidden)),
+        first(padded<T>(a.first)),
+        coord(padded<T>(a.coord_hidden)),
         features(padded<T>(a.node_features)),
         input(padded<T>(a.edge_features)),
-        both(2 * hidden) {}
+        both(2 * first) {}
 
-  int64_t widest_input() const { return input > features ? input : features; }
-  int64_t widest() const { return hidden > widest_input() ? hidden : widest_input(); }
+  int64_t widest_input() const { return larger(input, features); }
+  int64_t widest_hidden() const { return larger(larger(hidden, first), coord); }
+  int64_t widest() const { return larger(widest_hidden(), widest_input()); }
+  // Of what the Linear `layer` of edge_mlp makes.
+  int64_t values(int layer) const { return layer == 0 ? first : hidden; }
+
+  static int64_t larger(int64_t x, int64_t y) { return x > y ? x : y; }
 };
 
 inline int num_hidden(const FrameMessageArguments& a) { return a.num_edge_linears - 1 + a.num_coord_linears - 1; }
 inline const LinearArguments& hidden_linear(const FrameMessageArguments& a, int layer) {
   return layer < a.num_edge_linears - 1 ? a.edge_mlp[layer + 1] : a.coord_mlp[0];
 }
+// Features that a Linear reads and makes.
+struct LinearSize {
+  int64_t inputs, outputs;
+};
+inline LinearSize hidden_size(const FrameMessageArguments& a, int layer) {
+  if (layer == a.num_edge_linears - 1) return {a.hidden, a.coord_hidden};
+  return {layer == 0 ? a.first : a.hidden, a.hidden};
+}
 inline const LinearArguments& head_linear(const FrameMessageArguments& a) {
   return a.coord_mlp[a.num_coord_linears - 1];
 }
 
-// A Linear from hidden to hidden features.
+// A Linear between hidden features.
 template <class T> struct HiddenLinear {
   Packed<T> forward, backward;
   T* bias;
@@ -50,11 +65,11 @@ template <class T> struct HiddenLinear {
 // squared length, which no product rounds.
 template <class T> struct Weights {
   Packed<T> node, edge;
-  T* node_bias;  // (2 H,), zeros in the sender's half
-  T* radial;     // (H,)
+  T* node_bias;  // (2 first,), zeros in the sender's half
+  T* radial;     // (first,)
   HiddenLinear<T> hidden[kMaxHiddenLinears];
   T* gate;  // (H,)
-  T* head;  // (axes, H)
+  T* head;  // (axes, coord_hidden)
   T* gate_bias;
   T* head_bias;  // (axes,)
   // For the backward pass.
@@ -68,21 +83,22 @@ template <class T> struct Weights {
       return Packed<T>{data, depth, columns, products, arena.take<BFloat16>(products.factor_size(columns, depth))};
     };
     node = packed(a.node_features, width.both);
-    edge = packed(a.edge_features, a.hidden);
+    edge = packed(a.edge_features, a.first);
     node_bias = arena.take<T>(width.both);
-    radial = arena.take<T>(width.hidden);
+    radial = arena.take<T>(width.first);
     for (int layer = 0; layer < num_hidden(a); ++layer) {
-      hidden[layer].forward = packed(a.hidden, a.hidden);
-      if (a.backward) hidden[layer].backward = packed(a.hidden, a.hidden);
-      hidden[layer].bias = arena.take<T>(width.hidden);
+      const LinearSize size = hidden_size(a, layer);
+      hidden[layer].forward = packed(size.inputs, size.outputs);
+      if (a.backward) hidden[layer].backward = packed(size.outputs, size.inputs);
+      hidden[layer].bias = arena.take<T>(padded<T>(size.outputs));
     }
     gate = arena.take<T>(width.hidden);
-    head = arena.take<T>(a.num_axes * width.hidden);
+    head = arena.take<T>(a.num_axes * width.coord);
     gate_bias = arena.take<T>(1);
     head_bias = arena.take<T>(a.num_axes);
     if (!a.backward) return;
     node_backward = packed(width.both, a.node_features);
-    edge_backward = packed(a.hidden, a.edge_features);
+    edge_backward = packed(a.first, a.edge_features);
   }
 };
 
@@ -98,14 +114,16 @@ template <class T> struct WeightGradients {
     const Widths<T> width(a);
     const Products products = products_of(a);
     node = arena.take<T>(products.sum_rows(a.node_features) * width.both);
-    edge = arena.take<T>(products.sum_rows(a.edge_features) * width.hidden);
-    node_bias = arena.take<T>(width.hidden);
-    radial = arena.take<T>(width.hidden);
+    edge = arena.take<T>(products.sum_rows(a.edge_features) * width.first);
+    node_bias = arena.take<T>(width.first);
+    radial = arena.take<T>(width.first);
     for (int layer = 0; layer < num_hidden(a); ++layer) {
-      hidden[layer] = {arena.take<T>(products.sum_rows(a.hidden) * width.hidden), arena.take<T>(width.hidden)};
+      const LinearSize size = hidden_size(a, layer);
+      const int64_t outputs = padded<T>(size.outputs);
+      hidden[layer] = {arena.take<T>(products.sum_rows(size.inputs) * outputs), arena.take<T>(outputs)};
     }
     gate = arena.take<T>(width.hidden);
-    head = arena.take<T>(a.num_axes * width.hidden);
+    head = arena.take<T>(a.num_axes * width.coord);
     gate_bias = arena.take<T>(1);
     head_bias = arena.take<T>(a.num_axes);
   }
@@ -126,11 +144,11 @@ template <class T> struct WeightGradients {
 template <class T> struct Shared {
   Arena arena;
   Weights<T> weights;
-  T* node;  // (N, 2 H): the receiver's and the sender's share of the first Linear
+  T* node;  // (N, 2 first): the receiver's and the sender's share of the first Linear
   // For the backward pass.
-  T* grad_node = nullptr;    // (N, 2 H)
+  T* grad_node = nullptr;    // (N, 2 first)
   char* group_sums;          // WeightGradients of each group of chunks, one behind the other
-  T* sender_rows = nullptr;  // (chunks, kFrameMessageWave, H): what a wave's edges give to `grad_node` of their senders
+  T* sender_rows = nullptr;  // (chunks, kFrameMessageWave, first): a wave's edges' share of their senders' `grad_node`
   T* sender_pos = nullptr;   // (chunks, kFrameMessageWave, 3): the same for the gradient of positions
 
   explicit Shared(const FrameMessageArguments& a) : arena(a.shared), weights(a, arena) {
@@ -140,7 +158,7 @@ template <class T> struct Shared {
     grad_node = arena.take<T>(a.graph.num_nodes * width.both);
     group_sums = arena.take<char>(sum_groups(a.chunks.count) * WeightGradients<T>::bytes(a));
     if (a.chunks.closed) return;
-    sender_rows = arena.take<T>(a.chunks.count * kFrameMessageWave * width.hidden);
+    sender_rows = arena.take<T>(a.chunks.count * kFrameMessageWave * width.first);
     sender_pos = arena.take<T>(a.chunks.count * kFrameMessageWave * 3);
   }
 
@@ -198,17 +216,18 @@ template <class T> struct Tile {
     sum = arena.take<T>(width.hidden);
     const int kept = a.backward ? a.num_edge_linears : 2;
     for (int layer = 0; layer < a.num_edge_linears; ++layer) {
-      values[layer] = layer < kept ? matrix(width.hidden) : values[layer % kept];
+      values[layer] =
+          layer < kept ? matrix(Widths<T>::larger(width.values(layer), width.hidden)) : values[layer % kept];
     }
     gated = a.att_mlp.weight == nullptr ? values[a.num_edge_linears - 1] : matrix(width.hidden);
-    coord = a.num_coord_linears == 1 ? gated : matrix(width.hidden);
+    coord = a.num_coord_linears == 1 ? gated : matrix(width.coord);
     for (T*& slope : slopes) slope = nullptr;
     coord_slopes = nullptr;
     if (!a.backward) return;
-    for (int layer = 0; layer < a.num_edge_linears; ++layer) slopes[layer] = matrix(width.hidden);
-    if (a.num_coord_linears == 2) coord_slopes = matrix(width.hidden);
-    grad = matrix(width.hidden);
-    other_grad = matrix(width.hidden);
+    for (int layer = 0; layer < a.num_edge_linears; ++layer) slopes[layer] = matrix(width.values(layer));
+    if (a.num_coord_linears == 2) coord_slopes = matrix(width.coord);
+    grad = matrix(width.widest_hidden());
+    other_grad = matrix(width.widest_hidden());
     grad_inputs = matrix(width.widest_input());
     grad_vector = columns(3);
     grad_coefficients = columns(3);
@@ -217,7 +236,7 @@ template <class T> struct Tile {
     grad_message = arena.take<T>(width.hidden);
     zeros = arena.take<T>(width.widest());
     sums = arena.take<char>(WeightGradients<T>::bytes(a));
-    outer = OuterRoom(products_of(a), kTile, width.widest(), width.both, arena);
+    outer = OuterRoom(products_of(a), kTile, width.widest(), Widths<T>::larger(width.widest(), width.both), arena);
   }
 };
 
@@ -322,30 +341,31 @@ template <class T> struct EdgeBlock {
       if (a.edge_features > 0) read_row(a.edge_attr, a.storage, tile.edge[k], a.edge_features, row);
       const S radial(tile.radial[k]);
       const T* of_receiver = shared.node + tile.receiver[k] * width.both;
-      const T* of_sender = shared.node + tile.sender[k] * width.both + width.hidden;
-      T* value = tile.values[0] + k * width.hidden;
-      for_registers<T>(width.hidden, [&](int64_t c) {
+      const T* of_sender = shared.node + tile.sender[k] * width.both + width.first;
+      T* value = tile.values[0] + k * width.first;
+      for_registers<T>(width.first, [&](int64_t c) {
         store(value + c, load(of_receiver + c) + load(of_sender + c) + radial * load(of_radial + c));
       });
     }
-    layer(tile.input, width.input, shared.weights.edge, tile.values[0], width.hidden, tile.values[0], tile.slopes[0]);
+    layer(tile.input, width.input, shared.weights.edge, tile.values[0], width.first, tile.values[0], tile.slopes[0]);
     for (int k = 1; k < a.num_edge_linears; ++k) {
-      hidden_layer(tile.values[k - 1], k - 1, tile.values[k], tile.slopes[k]);
+      hidden_layer(tile.values[k - 1], width.values(k - 1), k - 1, tile.values[k], tile.slopes[k]);
     }
     if (a.att_mlp.weight != nullptr) apply_gate(tile.values[a.num_edge_linears - 1]);
   }
 
-  void hidden_layer(const T* from, int number, T* to, T* slopes) {
+  void hidden_layer(const T* from, int64_t from_width, int number, T* to, T* slopes) {
     const HiddenLinear<T>& linear = shared.weights.hidden[number];
-    layer(from, width.hidden, linear.forward, linear.bias, 0, to, slopes);
+    layer(from, from_width, linear.forward, linear.bias, 0, to, slopes);
   }
 
   // A Linear and the activation; slopes may be null.
   void layer(const T* from, int64_t from_width, const Packed<T>& weight, const T* init, int64_t init_stride, T* to,
              T* slopes) {
-    product(from, from_width, weight, init, init_stride, to, width.hidden, tile.rows, [&](int64_t row, int64_t count) {
-      const int64_t offset = row * width.hidden;
-      activate(a.activation, to + offset, slopes == nullptr ? nullptr : slopes + offset, count * width.hidden);
+    const int64_t to_width = padded<T>(weight.columns);
+    product(from, from_width, weight, init, init_stride, to, to_width, tile.rows, [&](int64_t row, int64_t count) {
+      const int64_t offset = row * to_width;
+      activate(a.activation, to + offset, slopes == nullptr ? nullptr : slopes + offset, count * to_width);
     });
   }
 
@@ -367,12 +387,14 @@ template <class T> struct EdgeBlock {
   }
 
   void coord_mlp() {
-    if (a.num_coord_linears == 2) hidden_layer(tile.gated, num_hidden(a) - 1, tile.coord, tile.coord_slopes);
+    if (a.num_coord_linears == 2) {
+      hidden_layer(tile.gated, width.hidden, num_hidden(a) - 1, tile.coord, tile.coord_slopes);
+    }
     for (int k = 0; k < tile.count; ++k) {
       for (int c = 0; c < a.num_axes; ++c) {
-        const T* weight = shared.weights.head + c * width.hidden;
+        const T* weight = shared.weights.head + c * width.coord;
         tile.coefficients[c * kTile + k] =
-            dot(tile.coord + k * width.hidden, weight, width.hidden) + shared.weights.head_bias[c];
+            dot(tile.coord + k * width.coord, weight, width.coord) + shared.weights.head_bias[c];
       }
     }
     if (a.tanh) map_columns(tile.coefficients, a.num_axes, [](S x) { return hyperbolic_tangent(x); });

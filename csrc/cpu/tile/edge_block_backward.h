@@ -63,6 +63,7 @@ template <class T> struct BackwardBlock : EdgeBlock<T> {
     }
   }
 
+  // Of a matrix of messages.
   T* row(T* matrix, int k) const { return matrix + k * width.hidden; }
 
   // Gradients of each edge's message and vector, of its coefficients and of edge_weight.
@@ -124,7 +125,7 @@ template <class T> struct BackwardBlock : EdgeBlock<T> {
     }
     T* grad = tile.other_grad;
     head_backward([&](int64_t at, S by_input) { store(grad + at, by_input * load(tile.coord_slopes + at)); });
-    fill(row(grad, tile.count), (tile.rows - tile.count) * width.hidden, T(0));
+    fill(grad + tile.count * width.coord, (tile.rows - tile.count) * width.coord, T(0));
     linear_backward(tile.gated, grad, num_hidden(a) - 1, tile.grad, width.hidden, tile.grad, nullptr);
   }
 
@@ -138,14 +139,14 @@ template <class T> struct BackwardBlock : EdgeBlock<T> {
   }
 
   template <int Axes, class Use> void head_backward_of(const Use& use) {
-    for_registers<T>(width.hidden, [&](int64_t column) {
+    for_registers<T>(width.coord, [&](int64_t column) {
       S weight[Axes], sum[Axes];
       for (int c = 0; c < Axes; ++c) {
-        weight[c] = load(shared.weights.head + c * width.hidden + column);
-        sum[c] = load(sums.head + c * width.hidden + column);
+        weight[c] = load(shared.weights.head + c * width.coord + column);
+        sum[c] = load(sums.head + c * width.coord + column);
       }
       for (int k = 0; k < tile.count; ++k) {
-        const int64_t at = k * width.hidden + column;
+        const int64_t at = k * width.coord + column;
         const S input = load(tile.coord + at);
         S by_input(T(0));
         for (int c = 0; c < Axes; ++c) {
@@ -155,7 +156,7 @@ template <class T> struct BackwardBlock : EdgeBlock<T> {
         }
         use(at, by_input);
       }
-      for (int c = 0; c < Axes; ++c) store(sums.head + c * width.hidden + column, sum[c]);
+      for (int c = 0; c < Axes; ++c) store(sums.head + c * width.coord + column, sum[c]);
     });
   }
 
@@ -163,12 +164,14 @@ template <class T> struct BackwardBlock : EdgeBlock<T> {
   // slopes of the activation that made them, if given.
   void linear_backward(const T* inputs, const T* grad, int layer, const T* init, int64_t init_stride, T* to,
                        const T* slopes) {
-    add_to_weights(inputs, width.hidden, a.hidden, grad, width.hidden, tile.count, sums.hidden[layer].weight);
-    add_rows(sums.hidden[layer].bias, grad, tile.count, width.hidden);
-    product(grad, width.hidden, shared.weights.hidden[layer].backward, init, init_stride, to, width.hidden, tile.rows,
+    const LinearSize size = hidden_size(a, layer);
+    const int64_t from_width = padded<T>(size.inputs), grad_width = padded<T>(size.outputs);
+    add_to_weights(inputs, from_width, size.inputs, grad, grad_width, tile.count, sums.hidden[layer].weight);
+    add_rows(sums.hidden[layer].bias, grad, tile.count, grad_width);
+    product(grad, grad_width, shared.weights.hidden[layer].backward, init, init_stride, to, from_width, tile.rows,
             [&](int64_t first, int64_t count) {
-              const int64_t at = first * width.hidden;
-              if (slopes != nullptr) multiply_by(to + at, slopes + at, count * width.hidden);
+              const int64_t at = first * from_width;
+              if (slopes != nullptr) multiply_by(to + at, slopes + at, count * from_width);
             });
   }
 
@@ -190,7 +193,8 @@ template <class T> struct BackwardBlock : EdgeBlock<T> {
     }
   }
 
-  // From the message to the edge's inputs and to the first Linear's shares of its nodes, which end in tile.grad.
+  // From the message to the edge's inputs and to the first Linear's shares of its nodes, which end in tile.grad as
+  // rows of width.first.
   void edge_mlp_backward() {
     multiply_by(tile.grad, tile.slopes[a.num_edge_linears - 1], tile.rows * width.hidden);
     for (int layer = a.num_edge_linears - 1; layer > 0; --layer) {
@@ -200,10 +204,10 @@ template <class T> struct BackwardBlock : EdgeBlock<T> {
       tile.grad = tile.other_grad;
       tile.other_grad = done;
     }
-    add_to_weights(tile.input, width.input, a.edge_features, tile.grad, width.hidden, tile.count, sums.edge);
-    add_rows_scaled(sums.radial, tile.radial, tile.grad, tile.count, width.hidden);
+    add_to_weights(tile.input, width.input, a.edge_features, tile.grad, width.first, tile.count, sums.edge);
+    add_rows_scaled(sums.radial, tile.radial, tile.grad, tile.count, width.first);
     for (int k = 0; k < tile.count; ++k) {
-      tile.grad_radial[k] = dot(row(tile.grad, k), shared.weights.radial, width.hidden);
+      tile.grad_radial[k] = dot(tile.grad + k * width.first, shared.weights.radial, width.first);
     }
     if (a.grad_edge_attr != nullptr) grad_edge_attr();
   }
@@ -211,7 +215,7 @@ template <class T> struct BackwardBlock : EdgeBlock<T> {
   void grad_edge_attr() {
     const Packed<T>& weight = shared.weights.edge_backward;
     const int64_t columns = padded<T>(a.edge_features);
-    product(tile.grad, width.hidden, weight, tile.zeros, 0, tile.grad_inputs, columns, tile.rows);
+    product(tile.grad, width.first, weight, tile.zeros, 0, tile.grad_inputs, columns, tile.rows);
     for (int k = 0; k < tile.count; ++k) {
       write_row(tile.grad_inputs + k * columns, a.edge_features, a.grad_edge_attr, a.storage, tile.edge[k]);
     }
@@ -239,7 +243,7 @@ template <class T> struct BackwardBlock : EdgeBlock<T> {
   void to_receivers() {
     for (int k = 0; k < tile.count; ++k) {
       const int64_t node = tile.receiver[k];
-      add_to(shared.grad_node + node * width.both, row(tile.grad, k), width.hidden);
+      add_to(shared.grad_node + node * width.both, tile.grad + k * width.first, width.first);
       T* grad_pos = static_cast<T*>(a.grad_pos) + 3 * node;
       for (int c = 0; c < 3; ++c) grad_pos[c] += tile.grad_ends[c * kTile + k];
     }
@@ -250,14 +254,14 @@ template <class T> struct BackwardBlock : EdgeBlock<T> {
     if (a.chunks.closed) {
       for (int k = 0; k < tile.count; ++k) {
         const int64_t node = tile.sender[k];
-        add_to(shared.grad_node + node * width.both + width.hidden, row(tile.grad, k), width.hidden);
+        add_to(shared.grad_node + node * width.both + width.first, tile.grad + k * width.first, width.first);
         T* grad_pos = static_cast<T*>(a.grad_pos) + 3 * node;
         for (int c = 0; c < 3; ++c) grad_pos[c] += tile.grad_ends[(3 + c) * kTile + k];
       }
       return;
     }
     const int64_t first = chunk * kFrameMessageWave + place;
-    std::memcpy(shared.sender_rows + first * width.hidden, tile.grad, tile.count * width.hidden * sizeof(T));
+    std::memcpy(shared.sender_rows + first * width.first, tile.grad, tile.count * width.first * sizeof(T));
     for (int k = 0; k < tile.count; ++k) {
       for (int c = 0; c < 3; ++c) shared.sender_pos[3 * (first + k) + c] = tile.grad_ends[(3 + c) * kTile + k];
     }
@@ -296,7 +300,7 @@ template <class T> struct BackwardBlock : EdgeBlock<T> {
         read_row(a.h, a.storage, node + k, a.node_features, tile.input + k * width.features);
       const T* grad = shared.grad_node + node * width.both;
       add_to_weights(tile.input, width.features, a.node_features, grad, width.both, count, sums.node);
-      for (int64_t k = 0; k < count; ++k) add_to(sums.node_bias, grad + k * width.both, width.hidden);
+      for (int64_t k = 0; k < count; ++k) add_to(sums.node_bias, grad + k * width.both, width.first);
     }
   }
 
@@ -309,7 +313,7 @@ template <class T> struct BackwardBlock : EdgeBlock<T> {
 template <class T> void add_to_senders(const FrameMessageArguments& a, int64_t wave, int64_t slice) {
   const Shared<T> shared(a);
   const Widths<T> width(a);
-  const int64_t registers = width.hidden / kLanes<T>;
+  const int64_t registers = width.first / kLanes<T>;
   const int64_t first = registers * slice / kFrameMessageSlices * kLanes<T>;
   const int64_t last = registers * (slice + 1) / kFrameMessageSlices * kLanes<T>;
   if (first == last && slice > 0) return;
@@ -318,8 +322,8 @@ template <class T> void add_to_senders(const FrameMessageArguments& a, int64_t w
     for (int64_t edge = range.first; edge < range.last; ++edge) {
       const int64_t node = a.graph.sender[a.graph.by_receiver[edge]];
       const int64_t from = chunk * kFrameMessageWave + (edge - range.first);
-      add_to(shared.grad_node + node * width.both + width.hidden + first,
-             shared.sender_rows + from * width.hidden + first, last - first);
+      add_to(shared.grad_node + node * width.both + width.first + first,
+             shared.sender_rows + from * width.first + first, last - first);
       if (slice > 0) continue;
       T* grad_pos = static_cast<T*>(a.grad_pos) + 3 * node;
       for (int c = 0; c < 3; ++c) grad_pos[c] += shared.sender_pos[3 * from + c];

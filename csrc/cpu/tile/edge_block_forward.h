@@ -27,7 +27,7 @@ template <class T> struct ForwardBlock : EdgeBlock<T> {
   }
 
   void partial_nodes(int64_t node, int64_t count, const T* features) {
-    // A whole block of rows with both shares needs the room of two blocks of hidden features.
+    // A whole block of rows with both shares needs the room of two blocks of one.
     T* result = tile.values[0];
     product(features, width.features, shared.weights.node, shared.weights.node_bias, 0, result, width.both,
             products.block_rows());
