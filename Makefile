@@ -6,7 +6,7 @@ TORCH ?= torch==2.13.0
 SOURCES := $(shell find csrc cmake -type f) CMakeLists.txt setup.py pyproject.toml
 WORKERS ?= 2
 
-.PHONY: bench test docs lint format gpu install clean
+.PHONY: bench test docs lint format gpu wheel-test install clean
 
 bench: install
 	@echo "== measuring: published networks, unfused and with replaced layers"
@@ -26,7 +26,7 @@ $(VENV)/.created:
 	@echo "== creating $(VENV)"
 	$(PYTHON) -m venv $(VENV)
 	@echo "== installing $(TORCH) and the build tools"
-	$(BIN)/python -m pip install --quiet "$(TORCH)" setuptools pybind11 cmake ninja
+	$(BIN)/python -m pip install --quiet "$(TORCH)" setuptools cmake ninja
 	@touch $@
 
 $(VENV)/.installed: $(VENV)/.created $(SOURCES)
@@ -48,5 +48,9 @@ format: install
 gpu:
 	PYTHON="$(PYTHON)" bash benchmarks/gpu.sh
 
+# The wheel in empty environments with the torches of TORCHES, which are downloaded: gigabytes.
+wheel-test: install
+	PYTHON="$(abspath $(BIN)/python)" bash tests/packaging/wheel.sh
+
 clean:
-	rm -rf build dist *.egg-info clof_ext/_C*.so $(VENV)/.installed
+	rm -rf build dist *.egg-info clof_ext/libclof_ext.so $(VENV)/.installed

@@ -1,6 +1,7 @@
 """Drives CMakeLists.txt, the one build definition, and decides what this machine can build."""
 
 import os
+import runpy
 import shlex
 import shutil
 import subprocess
@@ -8,11 +9,13 @@ import sys
 import sysconfig
 from pathlib import Path
 
+import setuptools
 from setuptools import Extension, setup
+from setuptools.command.bdist_wheel import bdist_wheel
 from setuptools.command.build_ext import build_ext
 
 ROOT = Path(__file__).parent.resolve()
-MIN_TORCH = "2.11"
+MIN_TORCH = runpy.run_path(str(ROOT / "clof_ext/_version.py"))["MIN_TORCH"]
 DEFAULT_CUDA_ARCHITECTURES = "80-real;90"
 
 
@@ -41,6 +44,19 @@ def find_compiler() -> str | None:
 
 
 def find_nvcc() -> str | None:
+    """The compiler for CUDA, unless CLOF_EXT_CUDA says otherwise: 0 builds without, 1 insists on it."""
+    wanted = os.environ.get("CLOF_EXT_CUDA", "")
+    if wanted not in ("", "0", "1"):
+        raise RuntimeError(f"CLOF_EXT_CUDA must be 0 or 1, or not be set; got {wanted!r}.")
+    if wanted == "0":
+        return None
+    nvcc = look_for_nvcc()
+    if wanted == "1" and nvcc is None:
+        raise RuntimeError("CLOF_EXT_CUDA=1 asks for CUDA kernels, but no nvcc was found; set CUDA_HOME.")
+    return nvcc
+
+
+def look_for_nvcc() -> str | None:
     home = os.environ.get("CUDA_HOME") or os.environ.get("CUDA_PATH")
     if home and (nvcc := Path(home) / "bin/nvcc").exists():
         return str(nvcc)
@@ -65,24 +81,26 @@ def build_requirements() -> list[str]:
 
 
 class CMakeBuild(build_ext):
-    """Builds clof_ext._C with CMake."""
+    """Builds libclof_ext.so with CMake."""
+
+    def get_ext_filename(self, fullname: str) -> str:
+        """No version of Python in its name, since it calls nothing of Python."""
+        return f"{Path(*fullname.split('.'))}.so"
 
     def build_extension(self, ext: Extension) -> None:
         target = Path(self.get_ext_fullpath(ext.name)).parent.resolve()
-        build = ROOT / "build" / f"cmake-{sys.implementation.cache_tag}"
+        build = ROOT / "build" / "cmake"
         self.configure(build, target)
         jobs = os.environ.get("MAX_JOBS") or str(os.cpu_count() or 1)
         say(f"compiling with {jobs} jobs")
         self.call(["cmake", "--build", str(build), "--parallel", jobs])
 
     def configure(self, build: Path, target: Path) -> None:
-        import pybind11
-
         torch = find_torch()
         if torch is None:
             raise RuntimeError(f"clof_ext needs torch >= {MIN_TORCH} to build; no torch was found.")
         nvcc = find_nvcc()
-        say(f"torch at {torch}; CUDA kernels: {nvcc or 'no (nvcc not found; Triton serves GPUs)'}")
+        say(f"torch at {torch}; CUDA kernels: {nvcc or 'no (without nvcc, or CLOF_EXT_CUDA=0)'}")
         build.mkdir(parents=True, exist_ok=True)
         settings = {
             "CMAKE_LIBRARY_OUTPUT_DIRECTORY": target,
@@ -91,14 +109,12 @@ class CMakeBuild(build_ext):
             "CLOF_TORCH_TARGET": MIN_TORCH,
             "CLOF_VERSION": self.distribution.get_version(),
             "CLOF_CUDA": "ON" if nvcc else "OFF",
-            "Python3_EXECUTABLE": sys.executable,
-            "pybind11_DIR": pybind11.get_cmake_dir(),
         }
         if nvcc:
             settings |= {"CMAKE_CUDA_COMPILER": nvcc, "CLOF_CUDA_ARCHITECTURES": cuda_architectures()}
         generator = ["-G", "Ninja"] if shutil.which("ninja") else []
         # An isolated build's tools are gone by the next build, and what CMake remembers of them with it.
-        isolated = not Path(pybind11.__file__).resolve().is_relative_to(Path(sys.prefix).resolve())
+        isolated = not Path(setuptools.__file__).resolve().is_relative_to(Path(sys.prefix).resolve())
         fresh = ["--fresh"] if isolated else []
         self.call(
             ["cmake", *fresh, "-S", str(ROOT), "-B", str(build), *generator]
@@ -112,15 +128,22 @@ class CMakeBuild(build_ext):
             raise RuntimeError(f"clof_ext: {' '.join(command[:3])} failed with exit code {error.returncode}.") from None
 
 
+class Wheel(bdist_wheel):
+    """One wheel for every Python."""
+
+    def get_tag(self) -> tuple[str, str, str]:
+        return "py3", "none", super().get_tag()[2]
+
+
 def extensions() -> list[Extension]:
     if find_compiler() is None:
         say("no C++ compiler found (set CXX): installing without the compiled kernels; Triton and the reference remain")
         return []
-    return [Extension("clof_ext._C", sources=[])]
+    return [Extension("clof_ext.libclof_ext", sources=[])]
 
 
 setup(
     ext_modules=extensions(),
-    cmdclass={"build_ext": CMakeBuild},
+    cmdclass={"build_ext": CMakeBuild, "bdist_wheel": Wheel},
     setup_requires=build_requirements(),
 )

@@ -2,7 +2,7 @@
 
 from . import _backends, _register, models, newton, nn, ops
 from ._backends import backend
-from ._config import show_config
+from ._config import library_path, show_config
 from ._patch import patch
 from ._selftest import selftest
 from ._version import __version__
@@ -18,6 +18,7 @@ __all__ = [
     "Report",
     "__version__",
     "backend",
+    "library_path",
     "models",
     "newton",
     "nn",

@@ -11,8 +11,7 @@ from typing import NamedTuple
 
 import torch
 
-from . import reference
-from ._version import __version__
+from . import _binary, reference
 
 # For each kind of device the backends that can serve it, the fastest first.
 PREFERENCE: dict[str, tuple[str, ...]] = {
@@ -60,27 +59,18 @@ class MlpSize(NamedTuple):
 
 
 @functools.cache
-def binary() -> ModuleType | None:
-    """The compiled module, or None (with one warning) where this installation has none that fits."""
+def binary() -> _binary.Binary | None:
+    """The compiled library, or None (with one warning) where this installation has none that fits."""
     try:
-        module = importlib.import_module("clof_ext._C")
+        return _binary.load()
     except ImportError as error:
-        _warn(f"clof_ext runs without its compiled extension ({error})")
+        warnings.warn(
+            f"clof_ext runs without its compiled extension ({error}); CPU tensors use the plain PyTorch reference. "
+            "Reinstall clof_ext with a C++ compiler to get the fast kernels.",
+            RuntimeWarning,
+            stacklevel=4,
+        )
         return None
-    version = module.build_info()["version"]
-    if version != __version__:
-        _warn(f"the compiled extension is of version {version}, this package of version {__version__}")
-        return None
-    return module
-
-
-def _warn(problem: str) -> None:
-    warnings.warn(
-        f"{problem}; CPU tensors use the plain PyTorch reference. Reinstall clof_ext with a C++ compiler to get the "
-        "fast kernels.",
-        RuntimeWarning,
-        stacklevel=4,
-    )
 
 
 @functools.cache

@@ -1,6 +1,7 @@
 """What runs here and why: versions, the build, instruction sets, the backend of every op."""
 
 import platform
+from pathlib import Path
 
 import torch
 
@@ -19,6 +20,18 @@ PRODUCTS = {
 def show_config() -> None:
     """Print versions, the build, instruction sets, and for each op the backend that will run and why none faster."""
     print(config_text())
+
+
+def library_path() -> Path:
+    """Path of the compiled library, for programs without Python: loading it registers the operators.
+
+    Raises:
+        RuntimeError: this installation has none that fits.
+    """
+    module = _backends.binary()
+    if module is None:
+        raise RuntimeError("clof_ext has no compiled library here; clof-ext info says why.")
+    return module.path
 
 
 def config_text() -> str:
@@ -50,6 +63,7 @@ def _build() -> list[str]:
     info = module.build_info()
     cuda = "none (built without nvcc)" if info["cuda"] is None else f"{info['cuda']} for {info['cuda_architectures']}"
     return [
+        f"library       {module.path}",
         f"compiler      {info['compiler']}, for torch >= {info['torch_target']}",
         f"CUDA kernels  {cuda}",
         f"instructions  {module.instruction_set()} (this processor runs {', '.join(module.instruction_sets())})",

@@ -1,14 +1,17 @@
 """The table of backends, forcing one, installations without the binary, the reports and the command line."""
 
+import platform
+import shutil
 import subprocess
 import sys
 import textwrap
+from pathlib import Path
 
 import pytest
 import torch
 
 import clof_ext
-from clof_ext import _backends, cli, ops, reference
+from clof_ext import _backends, _binary, cli, ops, reference
 
 needs_binary = pytest.mark.skipif(_backends.binary() is None, reason="needs the compiled extension")
 POS = torch.randn(4, 3, dtype=torch.float64)
@@ -53,9 +56,9 @@ def test_forcing_a_backend_nests_and_ends():
 
 def test_a_missing_binary_gives_one_warning_and_the_reference():
     run = run_python("""
-        import sys
-        sys.modules["clof_ext._C"] = None
-        import torch, clof_ext
+        import pathlib, torch
+        pathlib.Path.exists = lambda path: path.suffix != ".so"
+        import clof_ext
         x = torch.randn(4, 3)
         clof_ext.ops.edge_frame(x, torch.tensor([[0, 1], [1, 2]]))
         clof_ext.ops.edge_scalars(x, torch.tensor([[0, 1], [1, 2]]))
@@ -78,8 +81,58 @@ def test_a_binary_of_another_version_is_refused():
         from clof_ext import _backends
     """)
     # Operators register once a process, so the second import must not define them again.
-    assert "of version" in run.stderr, run.stderr
-    assert "this package of version 9.9.9" in run.stderr
+    assert f"it is of version {clof_ext.__version__}, this package of version 9.9.9" in run.stderr, run.stderr
+
+
+def test_an_older_torch_is_refused_before_the_binary_is_loaded(monkeypatch):
+    monkeypatch.setattr(torch, "__version__", "2.10.1+cu130")
+    monkeypatch.setattr(_binary, "Binary", None)
+    with pytest.raises(ImportError, match=rf"needs torch >= {_binary.MIN_TORCH}; this is torch 2\.10\.1\+cu130"):
+        _binary.load()
+
+
+def changed_binary(folder: Path, old: bytes, new: bytes) -> Path:
+    path = folder / _binary.PATH.name
+    content = _binary.PATH.read_bytes()
+    assert old in content
+    path.write_bytes(content.replace(old, new))
+    return path
+
+
+@needs_binary
+def test_a_binary_for_a_newer_torch_is_refused(tmp_path):
+    """It calls functions that this torch does not have."""
+    path = changed_binary(tmp_path, b"\0torch_parallel_for\0", b"\0torch_parallel_fox\0")
+    with pytest.raises(ImportError, match="built for a newer torch than .*: undefined symbol: torch_parallel_fox"):
+        _binary.load(path)
+
+
+@needs_binary
+def test_a_binary_for_another_processor_is_refused(tmp_path):
+    path = tmp_path / _binary.PATH.name
+    content = bytearray(_binary.PATH.read_bytes())
+    ours, other = sorted(_binary.MACHINES, key=lambda name: name != platform.machine())
+    content[_binary.MACHINE_FIELD] = _binary.MACHINES[other].to_bytes(2, "little")
+    path.write_bytes(content)
+    with pytest.raises(ImportError, match=f"is built for {other}; this machine is {ours}"):
+        _binary.load(path)
+
+
+def test_a_damaged_binary_is_refused(tmp_path):
+    path = tmp_path / _binary.PATH.name
+    path.write_bytes(b"no library")
+    with pytest.raises(ImportError, match=r"libclof_ext\.so: "):
+        _binary.load(path)
+
+
+def test_a_library_without_a_version_is_refused(tmp_path):
+    compiler = next((path for name in ("c++", "g++", "clang++") if (path := shutil.which(name))), None)
+    if compiler is None:
+        pytest.skip("needs a C++ compiler")
+    path = tmp_path / _binary.PATH.name
+    subprocess.run([compiler, "-shared", "-x", "c++", "/dev/null", "-o", path], check=True)
+    with pytest.raises(ImportError, match="of version unknown, this package of version"):
+        _binary.load(path)
 
 
 def test_importing_loads_neither_triton_nor_optional_packages():

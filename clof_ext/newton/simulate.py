@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
-from .. import _backends, _check
+from .. import _backends, _check, _register
 from . import reference
 from ._arguments import whole_number
 from .systems import FORCE_LIMIT, LAWS, SOFTENING, TIME_STEP, Array, Law, Systems, initial_systems
@@ -95,11 +95,9 @@ def _simulator(name: str | None) -> Simulator:
 
 
 def _compiled(law: Law, systems: Systems, n_steps: int, sample_every: int) -> tuple[Array, Array]:
-    return _backends.binary().newton_simulate(
-        systems.pos,
-        systems.vel,
-        systems.charges,
-        systems.coupling,
+    arrays = systems.pos, systems.vel, systems.charges, systems.coupling
+    pos, vel = torch.ops.clof_ext.newton_simulate(
+        *map(torch.from_numpy, arrays),
         inverse_square=law.inverse_square,
         gravity=law.gravity,
         magnetic_field=law.magnetic_field,
@@ -109,6 +107,22 @@ def _compiled(law: Law, systems: Systems, n_steps: int, sample_every: int) -> tu
         num_steps=n_steps,
         sample_every=sample_every,
     )
+    return pos.numpy(), vel.numpy()
+
+
+def _fake(pos, vel, charges, coupling, *options):
+    num_steps, sample_every = options[-2:]
+    systems, particles, _ = pos.shape
+    frames = pos.new_empty(systems, (num_steps - 1) // sample_every, particles, 3)
+    return frames, torch.empty_like(frames)
+
+
+def _rule(library: str) -> None:
+    if library == _register.COMPILED:
+        torch.library.register_fake(f"{library}::newton_simulate", _fake)
+
+
+_register.register_rule(_rule)
 
 
 def _check_seeds(seeds: Sequence[int]) -> None:

@@ -1,89 +1,72 @@
-#include "newton_simulate.h"
-
-#include <pybind11/numpy.h>
-#include <pybind11/stl.h>
-
-#include <algorithm>
-#include <array>
-#include <vector>
-
-#include "../check.h"
-#include "../cpu/dispatch.h"
-#include "../cpu/parallel.h"
+// The simulation of Newtonian systems: it has no gradient and no other device.
+#include "host.h"
 
 namespace clof::host {
 namespace {
 
-namespace py = pybind11;
-using Array = py::array_t<double, py::array::c_style | py::array::forcecast>;
-using Vector = std::array<double, 3>;
-
 // Systems in the widest register: threads share whole registers.
 constexpr int64_t kSystemsPerBlock = 8;
 
-void check_shape(const Array& array, const std::vector<py::ssize_t>& expected, const char* name) {
-  if (!std::equal(expected.begin(), expected.end(), array.shape(), array.shape() + array.ndim())) {
-    check::fail(name, " must have a shape that fits pos, (systems, particles, 3); it does not.");
-  }
+// (S, ...) tensor of particles whose sizes fit pos, made dense.
+Tensor checked_particles(const Tensor& tensor, std::initializer_list<int64_t> sizes, const char* name) {
+  check::shape(tensor, sizes, name);
+  check::dtype(tensor, ScalarType::Double, name);
+  return dense(tensor);
 }
 
-void check_shapes(const Array& pos, const Array& vel, const Array& charges, const Array& coupling) {
-  if (pos.ndim() != 3) check::fail("pos must have shape (systems, particles, 3); got ", pos.ndim(), " axes.");
-  const py::ssize_t systems = pos.shape(0), particles = pos.shape(1);
-  check_shape(pos, {systems, particles, 3}, "pos");
-  check_shape(vel, {systems, particles, 3}, "vel");
-  check_shape(charges, {systems, particles}, "charges");
-  check_shape(coupling, {systems, particles, particles}, "coupling");
+void copy_vector(const std::vector<double>& from, double* to, const char* name) {
+  if (from.size() != 3) check::fail(name, " must have 3 components; got ", from.size(), ".");
+  std::copy(from.begin(), from.end(), to);
 }
 
 void run(const NewtonArguments& a, int64_t num_systems) {
-  const py::gil_scoped_release release;
   const int64_t blocks = (num_systems + kSystemsPerBlock - 1) / kSystemsPerBlock;
   cpu::parallel_range(blocks, 1, [&](int64_t first, int64_t last) {
     cpu::kernels().newton_simulate(a, first * kSystemsPerBlock, std::min(last * kSystemsPerBlock, num_systems));
   });
 }
 
-py::tuple newton_simulate(const Array& pos, const Array& vel, const Array& charges, const Array& coupling,
-                          bool inverse_square, const Vector& gravity, const Vector& magnetic_field, double softening,
-                          double force_limit, double time_step, int64_t num_steps, int64_t sample_every) {
-  check_shapes(pos, vel, charges, coupling);
+std::tuple<Tensor, Tensor> newton_simulate(const Tensor& pos_, const Tensor& vel_, const Tensor& charges_,
+                                           const Tensor& coupling_, bool inverse_square,
+                                           const std::vector<double>& gravity,
+                                           const std::vector<double>& magnetic_field, double softening,
+                                           double force_limit, double time_step, int64_t num_steps,
+                                           int64_t sample_every) {
+  const Tensor pos = checked_particles(pos_, {check::any, check::any, 3}, "pos");
+  const int64_t systems = pos.size(0), particles = pos.size(1);
+  const Tensor vel = checked_particles(vel_, {systems, particles, 3}, "vel");
+  const Tensor charges = checked_particles(charges_, {systems, particles}, "charges");
+  const Tensor coupling = checked_particles(coupling_, {systems, particles, particles}, "coupling");
   if (sample_every < 1 || num_steps <= sample_every) {
     check::fail("num_steps must be more than sample_every, and that at least 1; got ", num_steps, " and ", sample_every,
                 ".");
   }
-  const py::ssize_t systems = pos.shape(0), particles = pos.shape(1);
-  const std::vector<py::ssize_t> frames = {systems, (num_steps - 1) / sample_every, particles, 3};
-  Array pos_frames(frames), vel_frames(frames);
+  const int64_t frames = (num_steps - 1) / sample_every;
+  Tensor pos_frames = empty(pos, {systems, frames, particles, 3});
+  Tensor vel_frames = empty(pos, {systems, frames, particles, 3});
   NewtonArguments a = {};
   a.inverse_square = inverse_square;
-  std::copy(gravity.begin(), gravity.end(), a.gravity);
-  std::copy(magnetic_field.begin(), magnetic_field.end(), a.magnetic_field);
+  copy_vector(gravity, a.gravity, "gravity");
+  copy_vector(magnetic_field, a.magnetic_field, "magnetic_field");
   a.softening = softening;
   a.force_limit = force_limit;
   a.time_step = time_step;
   a.num_steps = num_steps;
   a.sample_every = sample_every;
   a.num_particles = particles;
-  a.pos = pos.data();
-  a.vel = vel.data();
-  a.charges = charges.data();
-  a.coupling = coupling.data();
-  a.pos_frames = pos_frames.mutable_data();
-  a.vel_frames = vel_frames.mutable_data();
+  a.pos = static_cast<const double*>(data(pos));
+  a.vel = static_cast<const double*>(data(vel));
+  a.charges = static_cast<const double*>(data(charges));
+  a.coupling = static_cast<const double*>(data(coupling));
+  a.pos_frames = static_cast<double*>(pos_frames.data_ptr());
+  a.vel_frames = static_cast<double*>(vel_frames.data_ptr());
   run(a, systems);
-  return py::make_tuple(pos_frames, vel_frames);
+  return {pos_frames, vel_frames};
 }
 
 }  // namespace
-
-void bind_newton_simulate(py::module_& module) {
-  module.def("newton_simulate", &newton_simulate,
-             "Frames of positions and velocities, each (S, T, n, 3) with T = (num_steps - 1) // sample_every, of S "
-             "systems of n particles.",
-             py::arg("pos"), py::arg("vel"), py::arg("charges"), py::arg("coupling"), py::kw_only(),
-             py::arg("inverse_square"), py::arg("gravity"), py::arg("magnetic_field"), py::arg("softening"),
-             py::arg("force_limit"), py::arg("time_step"), py::arg("num_steps"), py::arg("sample_every"));
-}
-
 }  // namespace clof::host
+
+STABLE_TORCH_LIBRARY_IMPL(clof_ext, CPU, library) {
+  library.impl("newton_simulate", TORCH_BOX(&clof::host::newton_simulate));
+}

@@ -73,13 +73,15 @@ def test_every_instruction_set_gives_the_bits_of_the_reference(kind, n_systems, 
 @pytest.mark.skipif(_backends.binary() is None, reason="the compiled extension is missing")
 @pytest.mark.parametrize("name", ["vel", "charges", "coupling"])
 def test_the_kernel_refuses_arrays_that_do_not_fit(name):
-    arrays = vars(initial_systems("charged", 5, range(3)))
+    arrays = {key: torch.from_numpy(value) for key, value in vars(initial_systems("charged", 5, range(3))).items()}
     law = {"inverse_square": True, "gravity": (0, 0, 0), "magnetic_field": (0, 0, 0), "time_step": 1e-3}
     options = law | {"softening": 1e-6, "force_limit": 100, "num_steps": 3, "sample_every": 1}
-    with pytest.raises(RuntimeError, match=f"{name} must have a shape that fits pos"):
-        _backends.binary().newton_simulate(**arrays | {name: arrays[name][:, :4]}, **options)
+    with pytest.raises(RuntimeError, match=rf"{name} must have shape \(3, .*; got \(3, 4.*"):
+        torch.ops.clof_ext.newton_simulate(**arrays | {name: arrays[name][:, :4]}, **options)
     with pytest.raises(RuntimeError, match="num_steps must be more than sample_every, .* got 3 and 3."):
-        _backends.binary().newton_simulate(**arrays, **options | {"sample_every": 3})
+        torch.ops.clof_ext.newton_simulate(**arrays, **options | {"sample_every": 3})
+    with pytest.raises(RuntimeError, match="gravity must have 3 components; got 2."):
+        torch.ops.clof_ext.newton_simulate(**arrays, **options | {"gravity": (0.0, 0.0)})
 
 
 @backends

@@ -46,6 +46,9 @@ def operator_cases():
     segments = (edges[0], edges[2], offsets[0], "mean")
     yield "segment_reduce", (leaf(count, 5), *segments)
     yield "segment_gather", (leaf(nodes, 5), *segments)
+    systems = torch.randn(2, 4, 3, dtype=torch.float64)
+    states = systems, systems + 1, torch.ones(2, 4, dtype=torch.float64), torch.ones(2, 4, 4, dtype=torch.float64)
+    yield "newton_simulate", (*states, True, [0.0] * 3, [0.0] * 3, 1e-6, 100.0, 1e-3, 7, 2)
 
 
 CASES = list(operator_cases()) if _backends.binary() else []

@@ -1,0 +1,62 @@
+#!/usr/bin/env bash
+# The package as users get it: built by itself from its source distribution, and installed in empty environments.
+# `make wheel-test` runs it with PYTHON, which has torch, and TORCHES, the requirements to install beside the wheel, each
+# perhaps with a Python before it: "torch==2.11.* python3.13:torch". Downloads those; a second start goes on with the
+# environments that are there. CLOF_EXT_CUDA=1 builds and tests a wheel with CUDA kernels.
+set -euo pipefail
+root=$(cd "$(dirname "$0")/../.." && pwd)
+python=$(command -v "${PYTHON:-python3}")
+read -ra torches <<<"${TORCHES:-torch==2.11.* torch}"
+work=$root/build/wheel-test
+export CLOF_EXT_CUDA=${CLOF_EXT_CUDA:-0}
+
+step() { printf '\n== %s (%ss)\n' "$1" "$SECONDS"; }
+
+# Everything runs in an empty folder, so that nothing of the source tree is imported.
+mkdir -p "$work/empty" && cd "$work/empty"
+
+step "building the source distribution, and from that a wheel, in isolation"
+rm -rf "$work/dist"
+[ -x "$work/tools/bin/python" ] || "$python" -m venv "$work/tools"
+"$work/tools/bin/python" -m pip install --quiet build auditwheel
+# The environment whose torch the wheel is built with; without it the build would download one.
+VIRTUAL_ENV=$("$python" -c 'import sys; print(sys.prefix)') "$work/tools/bin/python" -m build --outdir "$work/dist" "$root"
+wheel=$(ls "$work"/dist/*.whl)
+"$work/tools/bin/auditwheel" show "$wheel"
+ls -l "$work/dist"
+
+environment() { # folder, Python, requirement
+  if [ ! -e "$1/.complete" ]; then
+    "$2" -m venv --clear "$1"
+    "$1/bin/python" -m pip install --quiet "$3" numpy tqdm pytest pytest-benchmark
+    touch "$1/.complete"
+  fi
+}
+
+for torch in "${torches[@]}"; do
+  interpreter=$python
+  case $torch in *:*) interpreter=$(command -v "${torch%%:*}") torch=${torch#*:} ;; esac
+  folder=$work/$(basename "$interpreter")-${torch//[^a-z0-9.]/_}
+  step "the wheel with $torch in $interpreter"
+  environment "$folder" "$interpreter" "$torch"
+  "$folder/bin/python" -m pip install --quiet --force-reinstall --no-deps "$wheel"
+  # The tests of the ops, without the package beside them.
+  rm -rf "$work/tests" && mkdir -p "$work/tests/tests" "$work/tests/benchmarks"
+  cp -r "$root/tests/ops" "$root/tests/conformance.py" "$work/tests/tests"
+  cp "$root"/benchmarks/{memory,timing}.py "$work/tests/benchmarks"
+  cp "$root/pyproject.toml" "$work/tests"
+  cd "$work/tests"
+  "$folder/bin/python" -W error::RuntimeWarning -c 'import clof_ext; print(clof_ext.library_path())'
+  "$folder/bin/clof-ext" info
+  "$folder/bin/clof-ext" selftest
+  "$folder/bin/python" -m pytest -q -p no:cacheprovider tests/ops
+  cd "$work/empty"
+done
+
+step "the source distribution without a C++ compiler: one warning, and the reference"
+CXX=none "$folder/bin/python" -m pip install --quiet --force-reinstall --no-deps "$work"/dist/*.tar.gz
+"$folder/bin/clof-ext" info 2>warnings.txt
+cat warnings.txt
+[ "$(grep -c "RuntimeWarning: clof_ext runs without its compiled extension" warnings.txt)" = 1 ]
+"$folder/bin/clof-ext" selftest
+step "done"
