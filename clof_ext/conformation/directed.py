@@ -1,0 +1,118 @@
+"""The edges of molecules as the ops read them, and the pairs of atoms that edges join."""
+
+import weakref
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+from torch.autograd.function import once_differentiable
+from torch.nn.functional import softplus
+
+from ..graph import EdgePlan, prepare_graph, prepare_segments
+from ..ops import segment_sum
+
+
+@dataclass(frozen=True, eq=False)
+class DirectedEdges:
+    """Edges from sources to targets in their given order, and the P pairs of atoms that they join, either way.
+
+    Attributes:
+        source, target: (E,) int64.
+        plan: the edges for the ops, with the targets as receivers.
+        pair: (E,) int64, the edge's pair.
+        edges_of_pairs: the edges as segments, one for each pair.
+        low, high: (P,) int64, the pair's atoms.
+        pairs_of_low, pairs_of_high: the pairs as segments, one for each atom.
+    """
+
+    source: Tensor
+    target: Tensor
+    plan: EdgePlan
+    pair: Tensor
+    edges_of_pairs: EdgePlan
+    low: Tensor
+    high: Tensor
+    pairs_of_low: EdgePlan
+    pairs_of_high: EdgePlan
+
+
+def directed(edge_index: Tensor, num_nodes: int) -> DirectedEdges:
+    """Prepare edges once; cached, as their plan is, for the life of ``edge_index``.
+
+    Args:
+        edge_index: (2, E) sources and targets.
+        num_nodes: N.
+
+    Raises:
+        TypeError, ValueError: see ``prepare_graph``.
+    """
+    given = prepare_graph(edge_index, num_nodes)
+    if given not in _made:
+        # Tensors made in inference mode could not be saved for a backward pass later.
+        with torch.inference_mode(False):
+            _made[given] = _with_pairs(*edge_index.long(), num_nodes)
+    return _made[given]
+
+
+def _with_pairs(source: Tensor, target: Tensor, num_nodes: int) -> DirectedEdges:
+    joined = torch.minimum(source, target) * num_nodes + torch.maximum(source, target)
+    numbers, pair = joined.unique(return_inverse=True)
+    low, high = numbers // max(num_nodes, 1), numbers % max(num_nodes, 1)
+    return DirectedEdges(
+        source,
+        target,
+        prepare_graph(torch.stack((target, source)), num_nodes),
+        pair,
+        prepare_segments(pair, len(numbers)),
+        low,
+        high,
+        prepare_segments(low, num_nodes),
+        prepare_segments(high, num_nodes),
+    )
+
+
+_made: "weakref.WeakKeyDictionary[EdgePlan, DirectedEdges]" = weakref.WeakKeyDictionary()
+
+
+def pair_product(h: Tensor, edge: Tensor, weight: Tensor, bias: Tensor, edges: DirectedEdges) -> Tensor:
+    """softplus(weight @ [h_i * h_j, edge_ij] + bias) of every edge: (E, W).
+
+    h_i * h_j is that of the edge back, too, and mapped once for both.
+
+    Args:
+        h: (N, H).
+        edge: (E, H).
+        weight: (W, 2 H).
+        bias: (W,).
+        edges: i and j.
+    """
+    return _PairProduct.apply(h, edge, weight, bias, edges)
+
+
+class _PairProduct(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx, h, edge, weight, bias, edges):
+        hidden = h.shape[1]
+        before = torch.addmm(bias, edge, weight[:, hidden:].T)
+        of_pairs = (h.index_select(0, edges.low) * h.index_select(0, edges.high)) @ weight[:, :hidden].T
+        before += of_pairs.index_select(0, edges.pair)
+        ctx.save_for_backward(h, edge, weight, before)
+        ctx.edges = edges
+        return softplus(before)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx, grad):
+        h, edge, weight, before = ctx.saved_tensors
+        edges, hidden = ctx.edges, h.shape[1]
+        grad_before = torch.ops.aten.softplus_backward(grad, before, 1, 20)
+        grad_edge = grad_before @ weight[:, hidden:]
+        grad_weight = torch.empty_like(weight)
+        torch.mm(grad_before.T, edge, out=grad_weight[:, hidden:])
+        of_pairs = segment_sum(grad_before, edges.edges_of_pairs)
+        low, high = h.index_select(0, edges.low), h.index_select(0, edges.high)
+        torch.mm(of_pairs.T, low * high, out=grad_weight[:, :hidden])
+        grad_product = of_pairs @ weight[:, :hidden]
+        grad_h = segment_sum(high.mul_(grad_product), edges.pairs_of_low)
+        grad_h += segment_sum(low.mul_(grad_product), edges.pairs_of_high)
+        return grad_h, grad_edge, grad_weight, grad_before.sum(0), None
