@@ -74,45 +74,39 @@ def _with_pairs(source: Tensor, target: Tensor, num_nodes: int) -> DirectedEdges
 _made: "weakref.WeakKeyDictionary[EdgePlan, DirectedEdges]" = weakref.WeakKeyDictionary()
 
 
-def pair_product(h: Tensor, edge: Tensor, weight: Tensor, bias: Tensor, edges: DirectedEdges) -> Tensor:
-    """softplus(weight @ [h_i * h_j, edge_ij] + bias) of every edge: (E, W).
+def pair_product(h: Tensor, weight: Tensor, of_edge: Tensor, edges: DirectedEdges) -> Tensor:
+    """softplus(weight @ (h_i * h_j) + of_edge_ij) of every edge: (E, W).
 
     h_i * h_j is that of the edge back, too, and mapped once for both.
 
     Args:
         h: (N, H).
-        edge: (E, H).
-        weight: (W, 2 H).
-        bias: (W,).
+        weight: (W, H).
+        of_edge: (E, W).
         edges: i and j.
     """
-    return _PairProduct.apply(h, edge, weight, bias, edges)
+    return _PairProduct.apply(h, weight, of_edge, edges)
 
 
 class _PairProduct(torch.autograd.Function):
     @staticmethod
-    def forward(ctx, h, edge, weight, bias, edges):
-        hidden = h.shape[1]
-        before = torch.addmm(bias, edge, weight[:, hidden:].T)
-        of_pairs = (h.index_select(0, edges.low) * h.index_select(0, edges.high)) @ weight[:, :hidden].T
-        before += of_pairs.index_select(0, edges.pair)
-        ctx.save_for_backward(h, edge, weight, before)
+    def forward(ctx, h, weight, of_edge, edges):
+        of_pairs = (h.index_select(0, edges.low) * h.index_select(0, edges.high)) @ weight.T
+        before = of_pairs.index_select(0, edges.pair).add_(of_edge)
+        ctx.save_for_backward(h, weight, before)
         ctx.edges = edges
         return softplus(before)
 
     @staticmethod
     @once_differentiable
     def backward(ctx, grad):
-        h, edge, weight, before = ctx.saved_tensors
-        edges, hidden = ctx.edges, h.shape[1]
+        h, weight, before = ctx.saved_tensors
+        edges = ctx.edges
         grad_before = torch.ops.aten.softplus_backward(grad, before, 1, 20)
-        grad_edge = grad_before @ weight[:, hidden:]
-        grad_weight = torch.empty_like(weight)
-        torch.mm(grad_before.T, edge, out=grad_weight[:, hidden:])
         of_pairs = segment_sum(grad_before, edges.edges_of_pairs)
         low, high = h.index_select(0, edges.low), h.index_select(0, edges.high)
-        torch.mm(of_pairs.T, low * high, out=grad_weight[:, :hidden])
-        grad_product = of_pairs @ weight[:, :hidden]
+        grad_weight = of_pairs.T @ (low * high)
+        grad_product = of_pairs @ weight
         grad_h = segment_sum(high.mul_(grad_product), edges.pairs_of_low)
         grad_h += segment_sum(low.mul_(grad_product), edges.pairs_of_high)
-        return grad_h, grad_edge, grad_weight, grad_before.sum(0), None
+        return grad_h, grad_weight, grad_before, None

@@ -1,5 +1,7 @@
 """The published score network of conformation generation."""
 
+from collections.abc import Callable
+from functools import partial
 from itertools import pairwise
 from typing import NamedTuple
 
@@ -160,14 +162,26 @@ class _Backbone(nn.Module):
         self, embedding: Tensor, atom_type: Tensor, edge: Tensor, pos: Tensor, near: Neighbourhoods | DirectedEdges
     ) -> Tensor:
         h, coefficients, types = F.embedding(atom_type, embedding), 0, _Types(embedding, atom_type)
-        product = pair_product if isinstance(near, DirectedEdges) else edge_product
-        for (first, second), head in zip(self.transformers, self.dynamic_mlp_modules, strict=True):
+        products = self._products(edge, near)
+        for (first, second), head, product in zip(self.transformers, self.dynamic_mlp_modules, products, strict=True):
             h = h + first(h, edge, near, types).relu()
             h, types = h + second(h, edge, near), None
-            products = product(h, edge, head[0].weight, head[0].bias, near)
-            coefficients = coefficients + head[2](products)
+            coefficients = coefficients + head[2](product(h))
         reversal = coefficients.new_tensor(REVERSAL)
         return ops.aggregate((coefficients * reversal)[:, None], pos, near.plan)[:, 0]
+
+    def _products(self, edge: Tensor, near: Neighbourhoods | DirectedEdges) -> list[Callable[[Tensor], Tensor]]:
+        """What the first layer and the activation of each head make of h and the edges, as functions of h."""
+        layers = [head[0] for head in self.dynamic_mlp_modules]
+        if isinstance(near, Neighbourhoods):
+            return [partial(edge_product, edge=edge, weight=one.weight, bias=one.bias, near=near) for one in layers]
+        # The edges' part of all heads in one product.
+        of_product, of_edge = zip(*(one.weight.split(edge.shape[1], 1) for one in layers), strict=True)
+        parts = F.linear(edge, torch.cat(of_edge), torch.cat([one.bias for one in layers])).chunk(len(layers), 1)
+        return [
+            partial(pair_product, weight=weight, of_edge=part, edges=near)
+            for weight, part in zip(of_product, parts, strict=True)
+        ]
 
 
 def _head(hidden_dim: int) -> nn.Sequential:

@@ -11,51 +11,52 @@ template <class T> struct AttentionBackward : AttentionBlock<T> {
   using Base = AttentionBlock<T>;
   using Base::a, Base::beside, Base::edge, Base::head, Base::width, Base::shared, Base::kept, Base::weights;
 
-  T* grad;        // (tile, K D)
   T* slopes;      // (largest degree, pattern), gradients of the weights, then of the logits
-  T* both;        // (kAttentionEdges, 2 K), those and `kept` side by side
   T* grad_edges;  // (kAttentionEdges, C)
   T* sums;        // (K D, C), the weight's gradient of one chunk
 
   AttentionBackward(const EdgeAttentionArguments& a, void* memory) : Base(a, memory) {
-    grad = this->arena.template take<T>(kAttentionTile * width);
     slopes = this->arena.template take<T>(a.largest_degree * beside.pattern);
-    both = this->arena.template take<T>(kAttentionEdges * 2 * a.heads);
     grad_edges = this->arena.template take<T>(kAttentionEdges * edge);
     sums = this->arena.template take<T>(shared.size_of_sums());
   }
 
-  // Of a receiver in the tile: K rows of C for the logits, then K for the means.
-  int64_t stride() const { return 2 * a.heads * edge; }
-
   void backward(int64_t chunk) {
     fill(sums, shared.size_of_sums(), T(0));
     this->for_tiles(chunk, [&](int64_t first, int64_t count) {
+      // The second halves of the tiles follow the rows that are used of the first, so that sums over both are one.
+      T* grad = this->query + count * width;
       this->load(a.query, first, count, shared.scale(), this->query);
       this->load(a.grad, first, count, T(1), grad);
-      this->probe(this->query, count, this->probes, stride());
-      this->probe(grad, count, this->probes + a.heads * edge, stride());
-      for (int64_t n = 0; n < count; ++n) receiver(first + n, n);
-      this->add_mapped(this->means, stride(), count);
+      this->probe(this->query, count, this->probes);
+      this->probe(grad, count, this->probes + count * this->stride());
+      for (int64_t n = 0; n < count; ++n) {
+        const int64_t at = n * this->stride(), behind = (count + n) * this->stride();
+        receiver(first + n, this->probes + at, this->probes + behind, this->means + at, this->means + behind);
+        beside.give(this->beside_row, head, T(1), this->out + n * a.heads * head);
+      }
+      this->add_mapped(count);
       this->write_out(first, count, shared.scale(), a.grad_query);
-      add_weight_gradients(count);
+      for (int64_t k = 0; k < a.heads; ++k) {
+        add_outer_of<OuterBlock>(this->query + k * a.head_width, width, a.head_width, this->means + k * edge,
+                                 this->stride(), a.edge_width, 2 * count, sums + k * a.head_width * edge);
+      }
     });
   }
 
-  // `means` gets what the queries' and the weight's gradients are made of.
-  void receiver(int64_t node, int64_t n) {
-    const T* probes = this->probes + n * stride();
-    T* sums_of_edges = this->means + n * stride();
-    this->scores(node, probes, shared.query + node * beside.row, shared.key, weights);
+  // (K, C) each: what the heads look for in an edge, and the gradient of their means; then sums of the edges that the
+  // gradients of the queries are made of, and the means, for the weight's gradient. `beside_row` gets the keys' part of
+  // the query's gradient.
+  void receiver(int64_t node, const T* probe, const T* grad_mean, T* sum, T* mean) {
+    this->scores(node, probe, shared.query + node * beside.row, shared.key, weights);
     this->weigh(node);
-    this->scores(node, probes + a.heads * edge, shared.grad + node * beside.row, shared.value, slopes);
+    this->scores(node, grad_mean, shared.grad + node * beside.row, shared.value, slopes);
     this->multiply_by_keep(node, slopes);
     through_softmax(node);
-    this->add_edges(node, slopes, sums_of_edges);
-    this->add_edges(node, kept, sums_of_edges + a.heads * edge);
+    this->add_edges(node, slopes, sum);
+    this->add_edges(node, kept, mean);
     beside.weigh(this->degree(node), this->patterns(slopes), this->senders(shared.key, node), this->beside_row);
-    beside.give(this->beside_row, head, T(1), this->out + n * a.heads * head);
-    write_edges(node, probes);
+    write_edges(node, probe, grad_mean);
   }
 
   void through_softmax(int64_t node) const {
@@ -69,34 +70,24 @@ template <class T> struct AttentionBackward : AttentionBlock<T> {
   }
 
   // Gradients of the edges, and what the senders will read.
-  void write_edges(int64_t node, const T* probes) {
-    const int64_t heads = a.heads, pattern = beside.pattern;
+  void write_edges(int64_t node, const T* probe, const T* grad_mean) {
+    const int64_t pattern = beside.pattern;
     for (int64_t first = 0; first < this->degree(node); first += kAttentionEdges) {
       const int64_t left = this->degree(node) - first, count = left < kAttentionEdges ? left : kAttentionEdges;
       fill(grad_edges, count * edge, T(0));
-      for (int64_t r = 0; r < count; ++r) {
-        std::memcpy(both + r * 2 * heads, slopes + (first + r) * pattern, heads * sizeof(T));
-        std::memcpy(both + (r * 2 + 1) * heads, kept + (first + r) * pattern, heads * sizeof(T));
-      }
-      add_mixed(both, 2 * heads, count, probes, 2 * heads, edge, grad_edges);
+      add_mixed(slopes + first * pattern, pattern, count, probe, a.heads, edge, grad_edges);
+      add_mixed(kept + first * pattern, pattern, count, grad_mean, a.heads, edge, grad_edges);
       for (int64_t r = 0; r < count; ++r) {
         const int64_t number = this->edge_number(node, first + r);
         write_row(grad_edges + r * edge, a.edge_width, a.grad_edge, a.dtype, number);
-        std::memcpy(shared.slopes + number * pattern, slopes + (first + r) * pattern, pattern * sizeof(T));
-        std::memcpy(shared.kept + number * pattern, kept + (first + r) * pattern, pattern * sizeof(T));
+        for_registers<T>(pattern, [&](int64_t c) {
+          const auto copy = [&](const T* from, T* to) {
+            store(to + number * pattern + c, clof::CLOF_ISA::load(from + (first + r) * pattern + c));
+          };
+          copy(slopes, shared.slopes);
+          copy(kept, shared.kept);
+        });
       }
-    }
-  }
-
-  void add_weight_gradients(int64_t count) const {
-    for (int64_t k = 0; k < a.heads; ++k) {
-      T* to = sums + k * a.head_width * edge;
-      const auto add = [&](const T* left, const T* right) {
-        add_outer_of<OuterBlock>(left + k * a.head_width, width, a.head_width, right + k * edge, stride(), a.edge_width,
-                                 count, to);
-      };
-      add(this->query, this->means);
-      add(grad, this->means + a.heads * edge);
     }
   }
 

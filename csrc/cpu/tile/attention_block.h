@@ -92,9 +92,9 @@ template <class T> struct AttentionBlock {
   SideBySide<T> beside;
   int64_t edge, head, width;  // padded columns of an edge and of a head's features; columns of a node
   Arena arena;
-  T* query;       // (tile, K D), scaled
-  T* probes;      // (tile, K, C): what each head looks for in an edge; in the backward pass (tile, 2 K, C)
-  T* means;       // (tile, K, C): each head's mean of the edges
+  T* query;       // (tile, K D), scaled; in the backward pass (2, tile, K D), the gradient of the result behind it
+  T* probes;      // (tile, K, C): what each head looks for in an edge; in the backward pass (2, tile, K, C)
+  T* means;       // (tile, K, C): each head's mean of the edges; in the backward pass (2, tile, K, C)
   T* out;         // (tile, K, padded D)
   T* beside_row;  // (row,), one node's features, heads side by side
   T* zeros;       // one row of C
@@ -112,7 +112,7 @@ template <class T> struct AttentionBlock {
         width(a.heads * a.head_width),
         arena(memory) {
     const int64_t parts = a.backward ? 2 : 1;
-    query = arena.take<T>(kAttentionTile * width);
+    query = arena.take<T>(kAttentionTile * parts * width);
     probes = arena.take<T>(kAttentionTile * parts * a.heads * edge);
     means = arena.take<T>(kAttentionTile * parts * a.heads * edge);
     out = arena.take<T>(kAttentionTile * a.heads * head);
@@ -171,18 +171,22 @@ template <class T> struct AttentionBlock {
     fill(to + count * width, (whole_blocks(count) - count) * width, T(0));
   }
 
-  // (tile, K, C) from (tile, K D) by the weight, into rows that are `stride` apart.
-  void probe(const T* from, int64_t count, T* to, int64_t stride) const {
+  // Numbers of a receiver in (tile, K, C).
+  int64_t stride() const { return a.heads * edge; }
+
+  // (tile, K, C) from (tile, K D) by the weight.
+  void probe(const T* from, int64_t count, T* to) const {
     for (int64_t k = 0; k < a.heads; ++k) {
-      product(from + k * a.head_width, width, shared.to_edge(k), zeros, 0, to + k * edge, stride, whole_blocks(count));
+      product(from + k * a.head_width, width, shared.to_edge(k), zeros, 0, to + k * edge, stride(),
+              whole_blocks(count));
     }
   }
 
-  // `out` += (tile, K, C) by the transposed weight.
-  void add_mapped(const T* from, int64_t stride, int64_t count) {
+  // `out` += `means` by the transposed weight.
+  void add_mapped(int64_t count) {
     for (int64_t k = 0; k < a.heads; ++k) {
       T* to = out + k * head;
-      product(from + k * edge, stride, shared.from_edge(k), to, a.heads * head, to, a.heads * head,
+      product(means + k * edge, stride(), shared.from_edge(k), to, a.heads * head, to, a.heads * head,
               whole_blocks(count));
     }
   }
@@ -234,19 +238,18 @@ template <class T> struct AttentionBlock {
 
   void forward(int64_t chunk) {
     for_tiles(chunk, [&](int64_t first, int64_t count) {
-      const int64_t stride = a.heads * edge;
       load(a.query, first, count, shared.scale(), query);
-      probe(query, count, probes, stride);
+      probe(query, count, probes);
       for (int64_t n = 0; n < count; ++n) {
         const int64_t node = first + n;
         beside.take(query + n * width, a.head_width, T(1), beside_row);
-        scores(node, probes + n * stride, beside_row, shared.key, weights);
+        scores(node, probes + n * stride(), beside_row, shared.key, weights);
         weigh(node);
-        add_edges(node, kept, means + n * stride);
+        add_edges(node, kept, means + n * stride());
         beside.weigh(degree(node), patterns(kept), senders(shared.value, node), beside_row);
         beside.give(beside_row, head, T(1), out + n * a.heads * head);
       }
-      add_mapped(means, stride, count);
+      add_mapped(count);
       write_out(first, count, T(1), a.out);
     });
   }

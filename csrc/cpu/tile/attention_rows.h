@@ -86,7 +86,7 @@ template <class T> void add_mixed(const T* weights, int64_t stride, int64_t coun
 
 // A node's K D features with the heads side by side: feature d of head k at d * side + k, K padded to `side`, a power
 // of two. Numbers of the heads, in rows of `pattern`, are repeated until they fill a register, so that they meet
-// features register by register: position c of a row belongs to position c % pattern of the pattern.
+// features register by register: position c of a row belongs to position c modulo `pattern`, a power of two.
 template <class T> struct SideBySide {
   int64_t heads, head_width, side = 1, pattern, row;
 
@@ -133,14 +133,14 @@ template <class T> struct SideBySide {
 
   void add_folded(Register<T> sum, int64_t position, T* to) const {
     const Lanes<Register<T>> lanes(sum);
-    for (int lane = 0; lane < kLanes<T>; ++lane) to[(position + lane) % side] += lanes.at[lane];
+    for (int lane = 0; lane < kLanes<T>; ++lane) to[(position + lane) & (side - 1)] += lanes.at[lane];
   }
 
   // to = the sum of `count` rows, the features of each head times its number in the row's weights, a pattern.
   template <class WeightsOf, class RowOf>
   void weigh(int64_t count, const WeightsOf& weights_of, const RowOf& row_of, T* to) const {
     for_registers<T>(row, [&](int64_t c) {
-      const int64_t p = c % pattern;
+      const int64_t p = c & (pattern - 1);
       Register<T> sum(T(0));
       for (int64_t r = 0; r < count; ++r) sum = sum + load(weights_of(r) + p) * load(row_of(r) + c);
       store(to + c, sum);
