@@ -15,6 +15,10 @@ from .._backends import kernels_for
 OVERSAMPLING = 2.0
 # Rows that an argument reads, by dtype: each one more divides the error by about nine.
 WINDOW = {torch.float32: 7, torch.float64: 16}
+# Where the window's spectrum ends just below the first alias.
+STEEPNESS = 0.976
+# Nodes of its Fourier integral; its largest phase is pi width / (2 OVERSAMPLING).
+QUADRATURE = 201
 
 
 class Waves(nn.Module):
@@ -50,7 +54,7 @@ class Waves(nn.Module):
 
         A linear map of these features is a function of one variable that contains no wave faster than max |W|. Where
         the range of the arguments is short, it is computed on a grid, and read between the grid's rows with a
-        Kaiser-Bessel window, as in non-uniform Fourier transforms; the error is below the dtype's rounding. A product
+        narrow window, as in non-uniform Fourier transforms; the error is below the dtype's rounding. A product
         for each row of the grid then takes the place of a product for each argument.
         """
         u = torch.stack(tuple(arguments), 1)
@@ -118,16 +122,22 @@ class Table(NamedTuple):
 
 
 def window(distance: Tensor, width: int) -> Tensor:
-    """Kaiser-Bessel window of numbers in [-width / 2, width / 2], in units of the grid."""
+    """exp(beta (sqrt(1 - t^2) - 1)), t = 2 distance / width in [-1, 1]; distances in units of the grid.
+
+    As good as the Kaiser-Bessel window and faster: Barnett, Magland and af Klinteberg, SIAM J. Sci. Comput. 41, 2019.
+    """
     inside = (1 - (2 / width * distance).square()).clamp_min(torch.finfo(distance.dtype).eps)
-    return torch.special.i0(_steepness(width) * inside.sqrt())
+    return (_steepness(width) * (inside.sqrt() - 1)).exp()
 
 
 def window_transform(frequency: Tensor, width: int) -> Tensor:
     """Fourier transform of the window; frequencies in cycles per row, below where the window's spectrum ends."""
-    root = (_steepness(width) ** 2 - (math.pi * width * frequency).square()).sqrt()
-    return width * root.sinh() / root
+    # With t = sin(angle) the trapezoid rule is exact up to the window's height at its ends.
+    angle = torch.linspace(-math.pi / 2, math.pi / 2, QUADRATURE, dtype=torch.float64, device=frequency.device)
+    height = (_steepness(width) * (angle.cos() - 1)).exp() * angle.cos()
+    waves = (math.pi * width * frequency.double()[:, None] * angle.sin()).cos()
+    return (width / 2 * math.pi / (QUADRATURE - 1) * (waves @ height)).to(frequency.dtype)
 
 
 def _steepness(width: int) -> float:
-    return math.pi * width * (1 - 1 / (2 * OVERSAMPLING))
+    return STEEPNESS * math.pi * width * (1 - 1 / (2 * OVERSAMPLING))
