@@ -89,7 +89,7 @@ Tensor edge_attention(const Tensor& query, const Tensor& key, const Tensor& valu
   Tensor out = empty_like(call.query);
   call.a.out = out.data_ptr();
   call.allocate();
-  call.run(EdgeAttentionStage::pack, 1);
+  call.run(EdgeAttentionStage::pack, heads);
   call.run(EdgeAttentionStage::nodes, call.a.chunks);
   call.run(EdgeAttentionStage::forward, call.a.chunks);
   return out;
@@ -115,7 +115,7 @@ std::tuple<Tensor, Tensor, Tensor, Tensor, Tensor> edge_attention_backward(const
   a.backward = true;
   call.allocate();
   const int64_t groups = sum_groups(a.chunks);
-  call.run(EdgeAttentionStage::pack, 1);
+  call.run(EdgeAttentionStage::pack, heads);
   call.run(EdgeAttentionStage::nodes, a.chunks);
   call.run(EdgeAttentionStage::clear_sums, groups);
   call.workshop.run_in_turns(a.chunks, groups, call.work(EdgeAttentionStage::backward),

@@ -19,7 +19,7 @@ template <class T> void run(const EdgeAttentionArguments& a, EdgeAttentionStage 
   const AttentionShared<T> shared(a);
   void* memory = static_cast<char*>(a.workers) + worker * memory_of<T>(a).worker;
   switch (stage) {
-    case EdgeAttentionStage::pack: return shared.pack();
+    case EdgeAttentionStage::pack: return shared.pack(item);
     case EdgeAttentionStage::nodes: return shared.nodes(item);
     case EdgeAttentionStage::forward: return AttentionBlock<T>(a, memory).forward(item);
     case EdgeAttentionStage::clear_sums: return fill(shared.of_group(item), shared.size_of_sums(), T(0));

@@ -35,7 +35,7 @@ struct EdgeAttentionMemory {
 
 // The stages, in the order in which they run. Between two of them all threads meet.
 enum class EdgeAttentionStage : int {
-  pack,          // once: the weight in the order in which products read it
+  pack,          // each head: its part of the weight in the order in which products read it
   nodes,         // each chunk: keys and values with the heads side by side
   forward,       // each chunk: what its receivers gather
   clear_sums,    // each group of chunks: its sum of the weight's gradients

@@ -57,15 +57,13 @@ template <class T> struct AttentionShared {
     return {data, depth, columns, Products{Form::plain, false}, nullptr};
   }
 
-  void pack() const {
+  void pack(int64_t head) const {
     // Padding is 0 everywhere.
-    fill(packed, a.heads * size_of_head(), T(0));
-    for (int64_t k = 0; k < a.heads; ++k) {
-      const T* rows = static_cast<const T*>(a.weight) + k * a.head_width * a.edge_width;
-      const Columns weight{rows, a.edge_width, 0, a.edge_width};
-      pack_rows(a.dtype, weight, a.head_width, to_edge(k), 0);
-      pack_transposed(a.dtype, weight, a.head_width, from_edge(k), 0, 0);
-    }
+    fill(packed + head * size_of_head(), size_of_head(), T(0));
+    const T* rows = static_cast<const T*>(a.weight) + head * a.head_width * a.edge_width;
+    const Columns weight{rows, a.edge_width, 0, a.edge_width};
+    pack_rows(a.dtype, weight, a.head_width, to_edge(head), 0);
+    pack_transposed(a.dtype, weight, a.head_width, from_edge(head), 0, 0);
   }
 
   void nodes(int64_t chunk) const {
