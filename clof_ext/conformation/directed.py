@@ -8,6 +8,7 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 from torch.nn.functional import softplus
 
+from .._precision import float32_under_autocast
 from ..graph import EdgePlan, prepare_graph, prepare_segments
 from ..ops import segment_sum
 
@@ -77,7 +78,7 @@ _made: "weakref.WeakKeyDictionary[EdgePlan, DirectedEdges]" = weakref.WeakKeyDic
 def pair_product(h: Tensor, weight: Tensor, of_edge: Tensor, edges: DirectedEdges) -> Tensor:
     """softplus(weight @ (h_i * h_j) + of_edge_ij) of every edge: (E, W).
 
-    h_i * h_j is that of the edge back, too, and mapped once for both.
+    h_i * h_j is that of the edge back, too, and mapped once for both; in float32 under autocast.
 
     Args:
         h: (N, H).
@@ -85,7 +86,9 @@ def pair_product(h: Tensor, weight: Tensor, of_edge: Tensor, edges: DirectedEdge
         of_edge: (E, W).
         edges: i and j.
     """
-    return _PairProduct.apply(h, weight, of_edge, edges)
+    operands = float32_under_autocast(h, weight, of_edge)
+    with torch.autocast(h.device.type, enabled=False):
+        return _PairProduct.apply(*operands, edges)
 
 
 class _PairProduct(torch.autograd.Function):

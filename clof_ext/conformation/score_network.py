@@ -117,11 +117,10 @@ class ScoreNetwork(nn.Module):
         of_distance = self.input_mlp.layers[0]
         lengths = self.dist_gaussian_fourier.tabled((distance,), (of_distance.weight,))
         kinds, kind = edge_type.unique(return_inverse=True)
-        if lengths is None or len(kinds) * len(lengths.rows) > len(edge_type):
-            features = of_distance(self.dist_gaussian_fourier(distance)) if lengths is None else lengths.read()
-            features = features if lengths is None else features + of_distance.bias
-            return torch.addcmul(projected, self.edge_emb(edge_type), features)
-        return lengths.scaled(self.edge_emb(kinds), kind, of_distance.bias).read(projected)
+        if lengths is not None and len(kinds) * len(lengths.rows) <= len(edge_type):
+            return lengths.scaled(self.edge_emb(kinds), kind, of_distance.bias).read(projected)
+        features = self.dist_gaussian_fourier.mapped((distance,), (of_distance.weight,)) + of_distance.bias
+        return torch.addcmul(projected, self.edge_emb(edge_type), features)
 
     def _projected(self, angles: Tensor, projections: tuple[Tensor, Tensor, Tensor]) -> Tensor:
         """relu of project's first layer: its input is a sum of functions of a . x_i, a . x_j and c . x_i."""

@@ -5,6 +5,7 @@ from torch import Tensor
 
 from .. import _check
 from .._backends import implementation
+from .._precision import float32_under_autocast
 from .._recompute import double_backward
 from .._register import register_rule, restore, save
 from ..graph import EdgePlan, as_plan
@@ -40,7 +41,7 @@ def edge_attention(
     hidden is made but the gradient of ``edge``. Sums have one order for any number of threads.
 
     Args:
-        query, key, value: (N, H), float32 or float64.
+        query, key, value: (N, H), float32 or float64; under autocast halves are cast to float32.
         edge: (E, C) features of the edges.
         weight: (H, C).
         edge_index: (2, E), receivers and senders, or an EdgePlan.
@@ -59,6 +60,7 @@ def edge_attention(
     section 6.2.
     """
     _check.is_tensor(query, "query")
+    query, key, value, edge, weight, keep = float32_under_autocast(query, key, value, edge, weight, keep)
     _check.dtype(query, DTYPES, "query")
     _check.shape(query, ("N", "H"), "query")
     n_nodes, hidden = query.shape

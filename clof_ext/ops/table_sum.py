@@ -5,6 +5,7 @@ from torch import Tensor
 
 from .. import _check
 from .._backends import implementation
+from .._precision import float32_under_autocast
 from .._recompute import double_backward
 from .._register import register_rule
 from ..reference import table_sum as plain_table_sum
@@ -30,7 +31,7 @@ def table_sum(
     The table's gradient is summed by the row at which a run starts, in one order for any number of threads.
 
     Args:
-        table: (R, H), float32 or float64.
+        table: (R, H), float32 or float64; under autocast halves are cast to float32.
         first: (E, T) int32 in [0, R - W].
         share: (E, T, W).
         base: (E, H), or None for zeros.
@@ -45,6 +46,7 @@ def table_sum(
         TypeError, ValueError: a wrong type, dtype, shape or device, or a run that leaves the table.
     """
     _check.is_tensor(table, "table")
+    table, share, base = float32_under_autocast(table, share, base)
     _check.dtype(table, DTYPES, "table")
     _check.shape(table, ("R", "H"), "table")
     _check.is_tensor(first, "first")

@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from benchmarks.published_score import EquiDistanceScoreMatch
-from clof_ext import backend
+from clof_ext import _backends, backend
 from clof_ext.conformation import neighbourhoods as near_module
 from clof_ext.conformation.directed import directed, pair_product
 from clof_ext.conformation.edge_attention import edge_attention, edge_product
@@ -18,6 +18,7 @@ from clof_ext.conformation.score_network import ScoreNetwork
 from clof_ext.conformation.waves import Waves
 from tests.golden_cases import GRADIENT_FACTOR, STORAGE_ROUNDING, assert_close, load
 
+needs_binary = pytest.mark.skipif(_backends.binary() is None, reason="needs the compiled extension")
 HIDDEN = 64
 # The gradient of the key's bias is 0 in theory: compared absolutely.
 ZERO_GRADIENT = "MHA.lin_key.bias"
@@ -219,6 +220,22 @@ def test_dropout_is_random_in_training_and_keeps_the_mean():
         scores = torch.stack([network.score(*batch) for _ in range(60)])
     assert not torch.equal(scores[0], scores[1])
     assert (scores.mean(0) - exact).norm() < 0.3 * exact.norm()
+
+
+@needs_binary
+def test_under_autocast_scores_and_gradients_stay_close():
+    torch.manual_seed(0)
+    pos, atom_type, edge_index, edge_type, sigma = small_batch(40)
+    network = ScoreNetwork(32).eval()
+    gradients = []
+    for enabled in (False, True):
+        network.zero_grad()
+        with torch.autocast("cpu", torch.bfloat16, enabled=enabled):
+            score = network.score(pos.float(), atom_type, edge_index, edge_type, sigma.float())
+        score.square().mean().backward()
+        gradients.append(network.model.dynamic_mlp_modules[0][0].weight.grad.clone())
+    exact, found = gradients
+    assert 0 < (found - exact).norm() < 0.1 * exact.norm()
 
 
 def test_the_page_on_conformations_runs(monkeypatch):

@@ -127,6 +127,16 @@ def test_receivers_without_edges_get_zeros():
     assert (out[-1] == 0).all() and (out[:-1].abs().sum(1) > 0).all()
 
 
+def test_under_autocast_halves_are_cast():
+    case = GRAPHS["three_edges"]()
+    inputs, _ = tensors(case, "three heads", torch.float32, False)
+    with torch.autocast("cpu", torch.bfloat16):
+        out = ops.edge_attention(*(x.bfloat16() for x in inputs), case.plan(), heads=3)
+    assert out.dtype == torch.float32
+    expected = ops.edge_attention(*(x.bfloat16().float() for x in inputs), case.plan(), heads=3)
+    assert torch.equal(out, expected)
+
+
 Q, X, W = torch.randn(3, 6), torch.randn(3, 4), torch.randn(6, 4)
 ERRORS = [
     ({"query": Q.long()}, TypeError, "query must be float32 or float64"),
