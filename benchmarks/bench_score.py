@@ -87,12 +87,15 @@ def largest_error(nets: dict[str, nn.Module], batch: Perturbed) -> dict[str, flo
     return {name: float(error.abs().max() / exact.abs().max()) for name, error in errors.items()}
 
 
-def measure(hidden_dim: int, num_molecules: int, device: torch.device, seconds: float, repeats: int) -> list[dict]:
-    """A row for each pass and network, timed in turn.
+def measure(
+    hidden_dim: int, num_molecules: int, device: torch.device, threads: int, seconds: float, repeats: int
+) -> list[dict]:
+    """A row for each pass and network, timed in turn, with so many of PyTorch's threads.
 
     Raises:
         RuntimeError: the networks do not agree.
     """
+    torch.set_num_threads(threads)
     batch = batch_of(num_molecules)
     batch = Perturbed(batch.molecules.to(device), batch.pos.to(device), batch.sigma.to(device), batch.noise.to(device))
     nets = networks(hidden_dim, device)
@@ -112,6 +115,7 @@ def measure(hidden_dim: int, num_molecules: int, device: torch.device, seconds: 
                 {
                     "pass": name,
                     "variant": variant,
+                    "threads": threads,
                     "molecules": num_molecules,
                     "atoms": batch.molecules.num_nodes,
                     "edges": batch.molecules.edge_index.shape[1],
@@ -129,11 +133,13 @@ def measure(hidden_dim: int, num_molecules: int, device: torch.device, seconds: 
 
 
 def table(rows: list[dict]) -> str:
-    lines = [f"{'pass':20}{'variant':10}{'ms':>9}{'quartiles':>18}{'x eager':>9}{'peak MB':>9}{'of it':>7}{'error':>9}"]
+    heads = f"{'pass':20}{'variant':10}{'threads':>8}{'ms':>9}{'quartiles':>14}"
+    lines = [f"{heads}{'x eager':>9}{'peak MB':>9}{'of it':>7}{'error':>9}"]
     for row in rows:
         spread = f"{row['lower_ms']:.0f}-{row['upper_ms']:.0f}"
         lines.append(
-            f"{row['pass']:20}{row['variant']:10}{row['median_ms']:9.1f}{spread:>18}{row['ratio_to_eager']:9.2f}"
+            f"{row['pass']:20}{row['variant']:10}{row['threads']:8}{row['median_ms']:9.1f}{spread:>14}"
+            f"{row['ratio_to_eager']:9.2f}"
             f"{row['peak_bytes'] / MEGA:9.1f}{row['peak_of_eager']:7.2f}{row['error']:9.0e}"
         )
     return "\n".join(lines)
@@ -144,15 +150,16 @@ def main(arguments: list[str]) -> None:
     parser.add_argument("--hidden", type=int, default=288)
     parser.add_argument("--molecules", type=int, default=128)
     parser.add_argument("--device", choices=("cpu", "cuda"), default="cpu")
-    parser.add_argument("--threads", type=int, default=torch.get_num_threads(), help="of PyTorch, on the CPU")
+    parser.add_argument("--threads", type=int, nargs="+", default=[1, 2], help="numbers of PyTorch's threads")
     parser.add_argument("--seconds", type=float, default=5.0, help="of each measurement")
     parser.add_argument("--repeats", type=int, default=5, help="at least so many of each")
     parser.add_argument("--output", type=Path, default=RESULTS)
     options = parser.parse_args(arguments)
-    torch.set_num_threads(options.threads)
     device = torch.device(options.device)
     about = machine.describe()
-    rows = measure(options.hidden, options.molecules, device, options.seconds, options.repeats)
+    rows = []
+    for threads in options.threads:
+        rows += measure(options.hidden, options.molecules, device, threads, options.seconds, options.repeats)
     print(f"hidden size {options.hidden}, {rows[0]['molecules']} molecules, {rows[0]['edges']} edges, float32")
     print(table(rows))
     document = {

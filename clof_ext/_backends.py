@@ -197,6 +197,11 @@ def implementation(op: str, device: torch.device, name: str | None = None) -> Ca
     return _function(name, op)
 
 
+def kernels_for(op: str, device: torch.device) -> bool:
+    """Whether an op has kernels of its own on a device, so that it is more than its plain definition."""
+    return implementation(op, device) is not getattr(reference, op)
+
+
 def fitting(op: str, run: Callable, name: str | None, size: Size | MlpSize) -> Callable:
     """What was chosen, if its kernels can run this size; else the next backend that can, if slow with a warning."""
     names = _on_gpus(op)

@@ -1,6 +1,7 @@
 """Which precision of float32 products the user has asked torch for."""
 
 import torch
+from torch import Tensor
 
 # Where torch keeps the setting for a kind of device, and its names there for what is not "highest".
 PRECISION_SWITCH = {"cpu": "mkldnn", "cuda": "cuda"}
@@ -20,3 +21,14 @@ def matmul_precision(device: str) -> str:
 
 # All that torch.compiler.assume_constant_result does, which would load torch._dynamo: seconds, for every import.
 matmul_precision._dynamo_marked_constant = True
+
+
+def float32_under_autocast(*tensors: Tensor | None) -> tuple[Tensor | None, ...]:
+    """The tensors of an op without half precision: where autocast is on, those in half precision as float32."""
+    device = next(tensor.device.type for tensor in tensors if isinstance(tensor, Tensor))
+    if not torch.is_autocast_enabled(device):
+        return tensors
+    halves = (torch.bfloat16, torch.float16)
+    return tuple(
+        tensor.float() if isinstance(tensor, Tensor) and tensor.dtype in halves else tensor for tensor in tensors
+    )

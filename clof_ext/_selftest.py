@@ -105,6 +105,13 @@ def _cases(device: torch.device) -> Iterator[Case]:
         x, v = pos.to(dtype), vel.to(dtype)
         yield Case("edge_frame", lambda b, x: ops.edge_frame(x, plan, backend=b), [x])
         yield Case("edge_scalars", lambda b, x, v: ops.edge_scalars(x, plan, v, backend=b), [x, v])
+        rows = [NODES] * 3 + [plan.num_edges]
+        widths = [HIDDEN] * 3 + [EDGE_DIM]
+        attended = [random(*size).to(dtype) for size in (*zip(rows, widths), (HIDDEN, EDGE_DIM))]
+        yield Case("edge_attention", lambda b, *x: ops.edge_attention(*x, plan, heads=2, backend=b), attended)
+        first = (torch.arange(NODES, dtype=torch.int32, device=device) // 2)[:, None]
+        read = [random(*size).to(dtype) for size in ((NODES, HIDDEN), (NODES, 1, 3))]
+        yield Case("table_sum", lambda b, t, share, f=first: ops.table_sum(t, f, share, backend=b), read)
     for dtype in TOLERANCE:
         x = pos.to(torch.float64 if dtype == torch.float64 else torch.float32)
         for order in range(4):

@@ -61,6 +61,21 @@ STABLE_TORCH_LIBRARY(clof_ext, library) {
       "mlp_backward(Tensor grad, Tensor[] inputs, Tensor[] weights, str activation, bool activate_last, "
       "bool input_gradients, str precision=\"highest\") -> (Tensor[] grad_inputs, Tensor[] grad_weights)");
 
+  // keep: (E, heads) factors of the weights, constants. Gradients of all inputs before it.
+#define CLOF_EDGE_ATTENTION_INPUTS                                                                                   \
+  "Tensor query, Tensor key, Tensor value, Tensor edge, Tensor weight, Tensor? keep, Tensor edges, Tensor offsets, " \
+  "int heads"
+  library.def("edge_attention(" CLOF_EDGE_ATTENTION_INPUTS ") -> Tensor");
+  library.def("edge_attention_backward(Tensor grad, " CLOF_EDGE_ATTENTION_INPUTS
+              ") -> (Tensor grad_query, Tensor grad_key, Tensor grad_value, Tensor grad_edge, Tensor grad_weight)");
+#undef CLOF_EDGE_ATTENTION_INPUTS
+
+  // Without `share_gradient` that of share is empty.
+  library.def("table_sum(Tensor table, Tensor first, Tensor share, Tensor? base, bool relu) -> Tensor");
+  library.def(
+      "table_sum_backward(Tensor grad, Tensor table, Tensor first, Tensor share, bool share_gradient) -> "
+      "(Tensor grad_table, Tensor grad_share)");
+
   library.def("segment_reduce(Tensor values, Tensor index, Tensor perm, Tensor offsets, str reduce) -> Tensor");
   library.def("segment_gather(Tensor grad, Tensor index, Tensor perm, Tensor offsets, str reduce) -> Tensor");
 

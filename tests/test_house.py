@@ -99,7 +99,9 @@ def test_kernels_keep_to_one_instruction_set():
             assert line not in ("vector", "string", "map", "memory", "functional", "iostream"), f"{path}: {line}"
 
 
-@pytest.mark.parametrize("stem", ["edge_frame", "edge_scalars", "project", "aggregate", "segment"])
+@pytest.mark.parametrize(
+    "stem", ["edge_frame", "edge_scalars", "project", "aggregate", "segment", "edge_attention", "table_sum"]
+)
 def test_an_op_has_its_file_in_every_python_room(stem: str):
     for room in ("ops", "reference"):
         assert (ROOT / "clof_ext" / room / f"{stem}.py").exists()

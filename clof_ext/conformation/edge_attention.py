@@ -15,7 +15,13 @@ from .neighbourhoods import Group, Neighbourhoods
 
 
 def edge_attention(
-    query: Tensor, h: Tensor, edge: Tensor, in_weight: Tensor, out_weight: Tensor, near: Neighbourhoods, keep: Tensor
+    query: Tensor,
+    h: Tensor,
+    edge: Tensor,
+    in_weight: Tensor,
+    out_weight: Tensor,
+    near: Neighbourhoods,
+    keep: Tensor | None,
 ) -> tuple[Tensor, Tensor]:
     """Softmax-weighted means of [h_i, edge_ij] over the edges into each atom j, mapped head by head.
 
@@ -33,7 +39,7 @@ def edge_attention(
         edge: (E, H), here and below with rows for ghosts.
         in_weight, out_weight: (K, D, 2 H).
         near: the order of atoms and edges.
-        keep: (E, K) factors of the weights, from dropout; or an empty tensor for none.
+        keep: (E, K) factors of the weights, from dropout; None for none.
 
     Returns:
         out (N, K, D), 0 for atoms without edges, and the sums of the weights, (N, K).
@@ -81,7 +87,7 @@ class _EdgeAttention(torch.autograd.Function):
             grad_mean = (grad @ out_weight).transpose(0, 1)
             grad_kept = torch.baddbmm(grad_total[group.nodes][:, None], source, grad_mean[..., :hidden].mT)
             grad_kept.baddbmm_(along, grad_mean[..., hidden:].mT)
-            grad_weight = grad_kept * _matrix(keep, group) if len(keep) else grad_kept
+            grad_weight = grad_kept * _matrix(keep, group) if keep is not None else grad_kept
             grad_score = weight * (grad_weight - (weight * grad_weight).sum(1, keepdim=True))
             probe = _probe(query, in_weight, group)
             torch.bmm(kept, grad_mean[..., hidden:], out=_matrix(grad_edge, group))
@@ -116,9 +122,9 @@ def _probe(query: Tensor, in_weight: Tensor, group: Group) -> Tensor:
     return (scaled @ in_weight).transpose(0, 1)
 
 
-def _kept(weight: Tensor, keep: Tensor, group: Group) -> Tensor:
+def _kept(weight: Tensor, keep: Tensor | None, group: Group) -> Tensor:
     """A group's softmax weights after dropout, (n, degree, K)."""
-    return _matrix(weight, group) * _matrix(keep, group) if len(keep) else _matrix(weight, group)
+    return _matrix(weight, group) * _matrix(keep, group) if keep is not None else _matrix(weight, group)
 
 
 def edge_product(h: Tensor, edge: Tensor, weight: Tensor, bias: Tensor, near: Neighbourhoods) -> Tensor:

@@ -1,13 +1,19 @@
 """The published score network of conformation generation."""
 
+from collections.abc import Callable
+from functools import partial
 from itertools import pairwise
+from typing import NamedTuple
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from .. import _check, ops
+from .._backends import kernels_for
 from ..nn.mlp import COORD_GAIN
 from ..reference.edge_frame import safe_norm
+from .directed import DirectedEdges, directed, pair_product
 from .edge_attention import edge_attention, edge_product
 from .neighbourhoods import Neighbourhoods, neighbourhoods
 from .noise import noise_levels
@@ -88,30 +94,48 @@ class ScoreNetwork(nn.Module):
         _check.shape(edge_type, (edge_index.shape[-1],), "edge_type")
         if sigma.numel() != n_nodes:
             raise ValueError(f"sigma must have one number for each atom, {n_nodes}; got {tuple(sigma.shape)}.")
+        if kernels_for("edge_attention", pos.device):
+            near = directed(edge_index, n_nodes)
+            return self._total(pos, atom_type, edge_type, near) / sigma.view(-1, 1)
         near = neighbourhoods(edge_index, n_nodes)
-        pos = pos[near.node_order]
-        edge = self._edge_features(pos, edge_type[near.edge_order], near)
-        total = self.model(self.node_emb(atom_type[near.node_order]), edge, pos, near)
-        return torch.empty_like(total).index_copy(0, near.node_order, total) / sigma.view(-1, 1)
+        order = near.node_order
+        total = self._total(pos[order], atom_type[order], edge_type[near.edge_order], near)
+        return torch.empty_like(total).index_copy(0, order, total) / sigma.view(-1, 1)
 
-    def _edge_features(self, pos: Tensor, edge_type: Tensor, near: Neighbourhoods) -> Tensor:
+    def _total(self, pos: Tensor, atom_type: Tensor, edge_type: Tensor, near: Neighbourhoods | DirectedEdges) -> Tensor:
+        edge = self._edge_features(pos, edge_type, near)
+        return self.model(self.node_emb.weight, atom_type, edge, pos, near)
+
+    def _edge_features(self, pos: Tensor, edge_type: Tensor, near: Neighbourhoods | DirectedEdges) -> Tensor:
         # The op's frame is that of the reversed edge: its receiver is our target.
         scalars = ops.edge_scalars(pos, near.plan)
         ends = pos.index_select(0, near.source), pos.index_select(0, near.target)
         distance = safe_norm((ends[0] - ends[1]).square().sum(1))
-        along_target, along_source, across = -scalars[:, 2], -scalars[:, 5], scalars[:, 7]
-        first, second = self.project.layers
-        by_angle, by_source, by_target = first.weight.split((2, self.hidden_dim, self.hidden_dim), 1)
+        angles, along_target, along_source, across = scalars[:, :2], -scalars[:, 2], -scalars[:, 5], scalars[:, 7]
+        hidden = self._projected(angles, (along_source, along_target, across))
+        projected = self.project.layers[1](hidden)
+        of_distance = self.input_mlp.layers[0]
+        lengths = self.dist_gaussian_fourier.tabled((distance,), (of_distance.weight,))
+        kinds, kind = edge_type.unique(return_inverse=True)
+        if lengths is not None and len(kinds) * len(lengths.rows) <= len(edge_type):
+            return lengths.scaled(self.edge_emb(kinds), kind, of_distance.bias).read(projected)
+        features = self.dist_gaussian_fourier.mapped((distance,), (of_distance.weight,)) + of_distance.bias
+        return torch.addcmul(projected, self.edge_emb(edge_type), features)
+
+    def _projected(self, angles: Tensor, projections: tuple[Tensor, Tensor, Tensor]) -> Tensor:
+        """relu of project's first layer: its input is a sum of functions of a . x_i, a . x_j and c . x_i."""
+        layer = self.project.layers[0]
+        by_angle, by_source, by_target = layer.weight.split((2, self.hidden_dim, self.hidden_dim), 1)
         along, over = self.coff_mlp.weight.split(2 * self.hidden_dim, 1)
         by_both = by_source + by_target
-        waves = self.coff_gaussian_fourier.mapped(
-            (along_source, along_target, across), (by_source @ along, by_target @ along, by_both @ over)
-        )
-        bias = first.bias + by_both @ self.coff_mlp.bias
-        hidden = (torch.addmm(bias, scalars[:, :2], by_angle.T) + waves).relu()
-        lengths = self.dist_gaussian_fourier.mapped((distance,), (self.input_mlp.layers[0].weight,))
-        lengths = lengths + self.input_mlp.layers[0].bias
-        return torch.addcmul(second(hidden), self.edge_emb(edge_type), lengths)
+        weights = by_source @ along, by_target @ along, by_both @ over
+        bias = layer.bias + by_both @ self.coff_mlp.bias
+        table = self.coff_gaussian_fourier.tabled(projections, weights)
+        if table is None:
+            waves = self.coff_gaussian_fourier.mapped(projections, weights)
+            return (torch.addmm(bias, angles, by_angle.T) + waves).relu()
+        shares = torch.cat((angles, torch.ones_like(angles[:, :1])), 1)
+        return table.with_rows(torch.cat((by_angle.T, bias[None])), shares).read(relu=True)
 
 
 class _Layers(nn.Module):
@@ -133,15 +157,30 @@ class _Backbone(nn.Module):
         self.equi_modules = nn.ModuleList(_Unused() for _ in range(N_BLOCKS))
         self.dynamic_mlp_modules = nn.ModuleList(_head(hidden_dim) for _ in range(N_BLOCKS))
 
-    def forward(self, h: Tensor, edge: Tensor, pos: Tensor, near: Neighbourhoods) -> Tensor:
-        coefficients = 0
-        for (first, second), head in zip(self.transformers, self.dynamic_mlp_modules, strict=True):
-            h = h + first(h, edge, near).relu()
-            h = h + second(h, edge, near)
-            product = edge_product(h, edge, head[0].weight, head[0].bias, near)
-            coefficients = coefficients + head[2](product)
+    def forward(
+        self, embedding: Tensor, atom_type: Tensor, edge: Tensor, pos: Tensor, near: Neighbourhoods | DirectedEdges
+    ) -> Tensor:
+        h, coefficients, types = F.embedding(atom_type, embedding), 0, _Types(embedding, atom_type)
+        products = self._products(edge, near)
+        for (first, second), head, product in zip(self.transformers, self.dynamic_mlp_modules, products, strict=True):
+            h = h + first(h, edge, near, types).relu()
+            h, types = h + second(h, edge, near), None
+            coefficients = coefficients + head[2](product(h))
         reversal = coefficients.new_tensor(REVERSAL)
         return ops.aggregate((coefficients * reversal)[:, None], pos, near.plan)[:, 0]
+
+    def _products(self, edge: Tensor, near: Neighbourhoods | DirectedEdges) -> list[Callable[[Tensor], Tensor]]:
+        """What the first layer and the activation of each head make of h and the edges, as functions of h."""
+        layers = [head[0] for head in self.dynamic_mlp_modules]
+        if isinstance(near, Neighbourhoods):
+            return [partial(edge_product, edge=edge, weight=one.weight, bias=one.bias, near=near) for one in layers]
+        # The edges' part of all heads in one product.
+        of_product, of_edge = zip(*(one.weight.split(edge.shape[1], 1) for one in layers), strict=True)
+        parts = F.linear(edge, torch.cat(of_edge), torch.cat([one.bias for one in layers])).chunk(len(layers), 1)
+        return [
+            partial(pair_product, weight=weight, of_edge=part, edges=near)
+            for weight, part in zip(of_product, parts, strict=True)
+        ]
 
 
 def _head(hidden_dim: int) -> nn.Sequential:
@@ -160,6 +199,13 @@ class _Unused(nn.Module):
         self.eps = nn.Parameter(torch.zeros(1), requires_grad=False)
 
 
+class _Types(NamedTuple):
+    """Features that are equal for all atoms of a type: a table of types, and each atom's."""
+
+    table: Tensor
+    number: Tensor
+
+
 class _TransformerLayer(nn.Module):
     """Attention and a feed-forward network, each normalised before it is added."""
 
@@ -171,8 +217,10 @@ class _TransformerLayer(nn.Module):
         )
         self.norm1, self.norm2 = nn.LayerNorm(hidden_dim), nn.LayerNorm(hidden_dim)
 
-    def forward(self, h: Tensor, edge: Tensor, near: Neighbourhoods) -> Tensor:
-        z = h + self.norm1(self.MHA(h, edge, near))
+    def forward(
+        self, h: Tensor, edge: Tensor, near: Neighbourhoods | DirectedEdges, types: _Types | None = None
+    ) -> Tensor:
+        z = h + self.norm1(self.MHA(h, edge, near, types))
         return z + self.norm2(self.FFN(z))
 
 
@@ -186,20 +234,34 @@ class _Attention(nn.Module):
         self.lin_edge = nn.Linear(hidden_dim, hidden_dim, bias=False)
         self.lin_skip = nn.Linear(hidden_dim, hidden_dim)
 
-    def forward(self, h: Tensor, edge: Tensor, near: Neighbourhoods) -> Tensor:
+    def forward(
+        self, h: Tensor, edge: Tensor, near: Neighbourhoods | DirectedEdges, types: _Types | None = None
+    ) -> Tensor:
+        """With ``types``, rows of whose table h is, Linears act on the table."""
+
+        def mapped(linear: nn.Linear) -> Tensor:
+            return linear(h) if types is None else F.embedding(types.number, linear(types.table))
+
+        query, skip = mapped(self.lin_query), mapped(self.lin_skip)
+        if isinstance(near, DirectedEdges):
+            key, value = mapped(self.lin_key), mapped(self.lin_value)
+            keep = self._keep(edge)
+            return skip + ops.edge_attention(
+                query, key, value, edge, self.lin_edge.weight, near.plan, heads=self.heads, keep=keep
+            )
         shape = (self.heads, h.shape[1] // self.heads, -1)
-        query = self.lin_query(h).view(-1, *shape[:2])
         key, value, along = (part.weight.view(shape) for part in (self.lin_key, self.lin_value, self.lin_edge))
+        keep = self._keep(edge)
         out, total = edge_attention(
-            query, h, edge, torch.cat((key, along), 2), torch.cat((value, along), 2), near, self._keep(edge)
+            query.view(-1, *shape[:2]), h, edge, torch.cat((key, along), 2), torch.cat((value, along), 2), near, keep
         )
         out = out + total[..., None] * self.lin_value.bias.view(shape[:2])
         # The key's bias adds the same number to all scores of an atom, which the softmax does not see. Its gradient is
         # 0 and not None, because data-parallel training waits for the gradients of all parameters.
-        return out.flatten(1) + self.lin_skip(h) + 0 * self.lin_key.bias
+        return out.flatten(1) + skip + 0 * self.lin_key.bias
 
-    def _keep(self, edge: Tensor) -> Tensor:
-        """Factors of the attention weights: (E, K) in training, else empty."""
+    def _keep(self, edge: Tensor) -> Tensor | None:
+        """Factors of the attention weights: (E, K) in training, else None."""
         if not (self.training and self.dropout):
-            return edge.new_empty(0)
-        return nn.functional.dropout(edge.new_ones(len(edge), self.heads), self.dropout)
+            return None
+        return F.dropout(edge.new_ones(len(edge), self.heads), self.dropout)

@@ -1,5 +1,6 @@
 """The score network against the published arrays, and its parts against plain forms of themselves."""
 
+import contextlib
 import math
 import re
 from pathlib import Path
@@ -8,13 +9,16 @@ import pytest
 import torch
 
 from benchmarks.published_score import EquiDistanceScoreMatch
+from clof_ext import _backends, backend
 from clof_ext.conformation import neighbourhoods as near_module
+from clof_ext.conformation.directed import directed, pair_product
 from clof_ext.conformation.edge_attention import edge_attention, edge_product
 from clof_ext.conformation.neighbourhoods import neighbourhoods
 from clof_ext.conformation.score_network import ScoreNetwork
 from clof_ext.conformation.waves import Waves
 from tests.golden_cases import GRADIENT_FACTOR, STORAGE_ROUNDING, assert_close, load
 
+needs_binary = pytest.mark.skipif(_backends.binary() is None, reason="needs the compiled extension")
 HIDDEN = 64
 # The gradient of the key's bias is 0 in theory: compared absolutely.
 ZERO_GRADIENT = "MHA.lin_key.bias"
@@ -30,8 +34,15 @@ def golden_score(dtype: torch.dtype):
     return case, network, pos, score
 
 
+@pytest.fixture(params=["table", "plain"])
+def backend_used(request):
+    """What the table of backends gives, and what serves devices without kernels."""
+    with contextlib.nullcontext() if request.param == "table" else backend("reference"):
+        yield
+
+
 @pytest.mark.parametrize("dtype", [torch.float64, torch.float32])
-def test_published_weights_give_the_published_score_and_gradients(dtype):
+def test_published_weights_give_the_published_score_and_gradients(dtype, backend_used):
     case, network, pos, score = golden_score(dtype)
     tolerance = case.tolerance(dtype)
     assert_close(score, case.group("out", torch.float64)["score"], tolerance, "score")
@@ -61,7 +72,7 @@ def small_batch(n_graphs: int = 40, *, seed: int = 0):
     return pos, atom_type, edge_index, edge_type, sigma
 
 
-def test_directed_graphs_and_lone_atoms_agree_with_the_plain_program():
+def test_directed_graphs_and_lone_atoms_agree_with_the_plain_program(backend_used):
     torch.manual_seed(0)
     batch = small_batch()
     network = ScoreNetwork(32).double().eval()
@@ -156,7 +167,7 @@ def plain_attention(query, h, edge, in_weight, out_weight, near, keep):
     score = (query[near.target] * key).sum(2) / math.sqrt(query.shape[2])
     exponential = score.exp().masked_fill(near.ghost[:, None], 0)
     total = torch.zeros_like(query[..., 0]).index_add(0, near.target, exponential)
-    weight = exponential / total[near.target] * (keep if len(keep) else 1)
+    weight = exponential / total[near.target] * (1 if keep is None else keep)
     out = torch.zeros_like(query).index_add(0, near.target, weight[..., None] * value)
     return out, torch.zeros_like(query[..., 0]).index_add(0, near.target, weight)
 
@@ -164,7 +175,7 @@ def plain_attention(query, h, edge, in_weight, out_weight, near, keep):
 @pytest.mark.parametrize("dropout", [False, True])
 def test_attention_agrees_with_its_definition(dropout: bool, monkeypatch):
     near, operands = attention_inputs(monkeypatch)
-    keep = torch.rand(len(near.source), 2, dtype=torch.float64) if dropout else torch.empty(0, dtype=torch.float64)
+    keep = torch.rand(len(near.source), 2, dtype=torch.float64) if dropout else None
     results = [attention(*operands, near, keep) for attention in (edge_attention, plain_attention)]
     cotangents = [torch.randn_like(value) for value in results[0]]
     gradients = [torch.autograd.grad(pair, operands, cotangents) for pair in results]
@@ -172,17 +183,32 @@ def test_attention_agrees_with_its_definition(dropout: bool, monkeypatch):
         assert_close(actual, expected, 1e-12, "attention")
 
 
-def test_edge_product_agrees_with_its_definition(monkeypatch):
+@pytest.mark.parametrize("pairs", [False, True])
+def test_edge_product_agrees_with_its_definition(pairs: bool, monkeypatch):
     near, (_, h, edge, *_) = attention_inputs(monkeypatch)
     weight, bias = (torch.randn(size, dtype=torch.float64, requires_grad=True) for size in ((5, 12), (5,)))
-    actual = edge_product(h, edge, weight, bias, near)
+    if pairs:
+        edges = directed(torch.stack((near.source, near.target)), len(h))
+        actual = pair_product(h, weight[:, :6], torch.nn.functional.linear(edge, weight[:, 6:], bias), edges)
+    else:
+        actual = edge_product(h, edge, weight, bias, near)
     plain = torch.cat((h[near.source] * h[near.target], edge), 1) @ weight.T + bias
     expected = torch.nn.functional.softplus(plain)
     assert_close(actual, expected, 1e-12, "edge product")
     cotangent = torch.randn_like(expected)
-    pairs = [torch.autograd.grad(value, (h, edge, weight, bias), cotangent) for value in (actual, expected)]
-    for one, two in zip(*pairs, strict=True):
+    gradients = [torch.autograd.grad(value, (h, edge, weight, bias), cotangent) for value in (actual, expected)]
+    for one, two in zip(*gradients, strict=True):
         assert_close(one, two, 1e-12, "gradient of the edge product")
+
+
+def test_an_edge_and_the_edge_back_are_a_pair():
+    _, _, edge_index, _, _ = small_batch(3)
+    edges = directed(edge_index, 36)
+    assert torch.equal(torch.stack((edges.source, edges.target)), edge_index)
+    ends = torch.stack((edges.low, edges.high))
+    assert torch.equal(ends[:, edges.pair], edge_index.sort(0).values)
+    assert ends.unique(dim=1).shape == ends.shape
+    assert directed(edge_index, 36) is edges
 
 
 def test_dropout_is_random_in_training_and_keeps_the_mean():
@@ -194,6 +220,22 @@ def test_dropout_is_random_in_training_and_keeps_the_mean():
         scores = torch.stack([network.score(*batch) for _ in range(60)])
     assert not torch.equal(scores[0], scores[1])
     assert (scores.mean(0) - exact).norm() < 0.3 * exact.norm()
+
+
+@needs_binary
+def test_under_autocast_scores_and_gradients_stay_close():
+    torch.manual_seed(0)
+    pos, atom_type, edge_index, edge_type, sigma = small_batch(40)
+    network = ScoreNetwork(32).eval()
+    gradients = []
+    for enabled in (False, True):
+        network.zero_grad()
+        with torch.autocast("cpu", torch.bfloat16, enabled=enabled):
+            score = network.score(pos.float(), atom_type, edge_index, edge_type, sigma.float())
+        score.square().mean().backward()
+        gradients.append(network.model.dynamic_mlp_modules[0][0].weight.grad.clone())
+    exact, found = gradients
+    assert 0 < (found - exact).norm() < 0.1 * exact.norm()
 
 
 def test_the_page_on_conformations_runs(monkeypatch):

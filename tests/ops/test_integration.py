@@ -43,6 +43,16 @@ def operator_cases():
     yield "aggregate", (scalars, pos, *aggregate)
     yield "aggregate_backward", (tensor, scalars, pos, *aggregate)
     yield "aggregate_double_backward", (leaf(count, 2, 3), leaf(nodes, 3), tensor, scalars, pos, *aggregate)
+    query, key, value, edge, weight = leaf(nodes, 6), leaf(nodes, 6), leaf(nodes, 6), leaf(count, 5), leaf(6, 5)
+    for keep in (None, torch.rand(count, 3, dtype=torch.float64)):
+        attention = (query, key, value, edge, weight, keep, edges, offsets, 3)
+        yield "edge_attention", attention
+        yield "edge_attention_backward", (leaf(nodes, 6), *attention)
+    table, first, share = leaf(9, 5), torch.arange(count * 2, dtype=torch.int32).view(count, 2) % 7, leaf(count, 2, 3)
+    yield "table_sum", (table, first, share, leaf(count, 5), True)
+    yield "table_sum", (table, first, share, None, False)
+    yield "table_sum_backward", (leaf(count, 5), table, first, share, True)
+    yield "table_sum_backward", (leaf(count, 5), table, first, share, False)
     segments = (edges[0], edges[2], offsets[0], "mean")
     yield "segment_reduce", (leaf(count, 5), *segments)
     yield "segment_gather", (leaf(nodes, 5), *segments)

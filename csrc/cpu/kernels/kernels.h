@@ -8,6 +8,12 @@
 
 namespace clof {
 
+struct EdgeAttentionArguments;
+struct EdgeAttentionMemory;
+enum class EdgeAttentionStage : int;
+struct TableSumArguments;
+enum class TableSumStage : int;
+
 struct Kernels {
   const char* instruction_set;
   void (*edge_frame_map)(const EdgeFrameArguments&, bool second, int64_t begin, int64_t end);
@@ -22,6 +28,9 @@ struct Kernels {
   void (*frame_message)(const FrameMessageArguments&, FrameMessageStage stage, const FrameMessageWork& work);
   MlpMemory (*mlp_memory)(const MlpArguments&);
   void (*mlp)(const MlpArguments&, MlpStage stage, int64_t item, int64_t worker);
+  EdgeAttentionMemory (*edge_attention_memory)(const EdgeAttentionArguments&);
+  void (*edge_attention)(const EdgeAttentionArguments&, EdgeAttentionStage stage, int64_t item, int64_t worker);
+  void (*table_sum)(const TableSumArguments&, TableSumStage stage, int64_t begin, int64_t end);
   void (*newton_simulate)(const NewtonArguments&, int64_t begin, int64_t end);
   BFloat16Unit unit;  // for frame_message
 };

@@ -19,6 +19,9 @@ FrameMessageMemory frame_message_memory(const FrameMessageArguments&);
 void frame_message(const FrameMessageArguments&, FrameMessageStage stage, const FrameMessageWork& work);
 MlpMemory mlp_memory(const MlpArguments&);
 void mlp(const MlpArguments&, MlpStage stage, int64_t item, int64_t worker);
+EdgeAttentionMemory edge_attention_memory(const EdgeAttentionArguments&);
+void edge_attention(const EdgeAttentionArguments&, EdgeAttentionStage stage, int64_t item, int64_t worker);
+void table_sum(const TableSumArguments&, TableSumStage stage, int64_t begin, int64_t end);
 void newton_simulate(const NewtonArguments&, int64_t begin, int64_t end);
 
 }  // namespace CLOF_ISA

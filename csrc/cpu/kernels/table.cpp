@@ -21,6 +21,9 @@ const Kernels& kernels() {
       frame_message,
       mlp_memory,
       mlp,
+      edge_attention_memory,
+      edge_attention,
+      table_sum,
       newton_simulate,
       BFloat16Unit::none,
   };
