@@ -26,7 +26,7 @@ $(VENV)/.created:
 	@echo "== creating $(VENV)"
 	$(PYTHON) -m venv $(VENV)
 	@echo "== installing $(TORCH) and the build tools"
-	$(BIN)/python -m pip install --quiet "$(TORCH)" setuptools cmake ninja
+	$(BIN)/python -m pip install --quiet "$(TORCH)" setuptools pybind11 cmake ninja
 	@touch $@
 
 $(VENV)/.installed: $(VENV)/.created $(SOURCES)
@@ -53,4 +53,4 @@ wheel-test: install
 	PYTHON="$(abspath $(BIN)/python)" bash tests/packaging/wheel.sh
 
 clean:
-	rm -rf build dist *.egg-info clof_ext/libclof_ext.so $(VENV)/.installed
+	rm -rf build dist *.egg-info clof_ext/*.so $(VENV)/.installed

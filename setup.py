@@ -9,9 +9,7 @@ import sys
 import sysconfig
 from pathlib import Path
 
-import setuptools
 from setuptools import Extension, setup
-from setuptools.command.bdist_wheel import bdist_wheel
 from setuptools.command.build_ext import build_ext
 
 ROOT = Path(__file__).parent.resolve()
@@ -81,21 +79,19 @@ def build_requirements() -> list[str]:
 
 
 class CMakeBuild(build_ext):
-    """Builds libclof_ext.so with CMake."""
-
-    def get_ext_filename(self, fullname: str) -> str:
-        """No version of Python in its name, since it calls nothing of Python."""
-        return f"{Path(*fullname.split('.'))}.so"
+    """Builds clof_ext._C, and libclof_ext.so beside it, with CMake."""
 
     def build_extension(self, ext: Extension) -> None:
         target = Path(self.get_ext_fullpath(ext.name)).parent.resolve()
-        build = ROOT / "build" / "cmake"
+        build = ROOT / "build" / f"cmake-{sys.implementation.cache_tag}"
         self.configure(build, target)
         jobs = os.environ.get("MAX_JOBS") or str(os.cpu_count() or 1)
         say(f"compiling with {jobs} jobs")
         self.call(["cmake", "--build", str(build), "--parallel", jobs])
 
     def configure(self, build: Path, target: Path) -> None:
+        import pybind11
+
         torch = find_torch()
         if torch is None:
             raise RuntimeError(f"clof_ext needs torch >= {MIN_TORCH} to build; no torch was found.")
@@ -109,12 +105,14 @@ class CMakeBuild(build_ext):
             "CLOF_TORCH_TARGET": MIN_TORCH,
             "CLOF_VERSION": self.distribution.get_version(),
             "CLOF_CUDA": "ON" if nvcc else "OFF",
+            "Python3_EXECUTABLE": sys.executable,
+            "pybind11_DIR": pybind11.get_cmake_dir(),
         }
         if nvcc:
             settings |= {"CMAKE_CUDA_COMPILER": nvcc, "CLOF_CUDA_ARCHITECTURES": cuda_architectures()}
         generator = ["-G", "Ninja"] if shutil.which("ninja") else []
         # An isolated build's tools are gone by the next build, and what CMake remembers of them with it.
-        isolated = not Path(setuptools.__file__).resolve().is_relative_to(Path(sys.prefix).resolve())
+        isolated = not Path(pybind11.__file__).resolve().is_relative_to(Path(sys.prefix).resolve())
         fresh = ["--fresh"] if isolated else []
         self.call(
             ["cmake", *fresh, "-S", str(ROOT), "-B", str(build), *generator]
@@ -128,22 +126,15 @@ class CMakeBuild(build_ext):
             raise RuntimeError(f"clof_ext: {' '.join(command[:3])} failed with exit code {error.returncode}.") from None
 
 
-class Wheel(bdist_wheel):
-    """One wheel for every Python."""
-
-    def get_tag(self) -> tuple[str, str, str]:
-        return "py3", "none", super().get_tag()[2]
-
-
 def extensions() -> list[Extension]:
     if find_compiler() is None:
         say("no C++ compiler found (set CXX): installing without the compiled kernels; Triton and the reference remain")
         return []
-    return [Extension("clof_ext.libclof_ext", sources=[])]
+    return [Extension("clof_ext._C", sources=[])]
 
 
 setup(
     ext_modules=extensions(),
-    cmdclass={"build_ext": CMakeBuild, "bdist_wheel": Wheel},
+    cmdclass={"build_ext": CMakeBuild},
     setup_requires=build_requirements(),
 )

@@ -59,8 +59,8 @@ class MlpSize(NamedTuple):
 
 
 @functools.cache
-def binary() -> _binary.Binary | None:
-    """The compiled library, or None (with one warning) where this installation has none that fits."""
+def binary() -> ModuleType | None:
+    """The compiled module, or None (with one warning) where this installation has none that fits."""
     try:
         return _binary.load()
     except ImportError as error:

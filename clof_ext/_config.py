@@ -5,7 +5,7 @@ from pathlib import Path
 
 import torch
 
-from . import _backends
+from . import _backends, _binary
 from ._version import __version__
 
 # What frame_message's products on CPUs are made of, for each unit that multiplies bfloat16 numbers.
@@ -28,10 +28,9 @@ def library_path() -> Path:
     Raises:
         RuntimeError: this installation has none that fits.
     """
-    module = _backends.binary()
-    if module is None:
+    if _backends.binary() is None:
         raise RuntimeError("clof_ext has no compiled library here; clof-ext info says why.")
-    return module.path
+    return _binary.PATH
 
 
 def config_text() -> str:
@@ -63,7 +62,7 @@ def _build() -> list[str]:
     info = module.build_info()
     cuda = "none (built without nvcc)" if info["cuda"] is None else f"{info['cuda']} for {info['cuda_architectures']}"
     return [
-        f"library       {module.path}",
+        f"library       {_binary.PATH}",
         f"compiler      {info['compiler']}, for torch >= {info['torch_target']}",
         f"CUDA kernels  {cuda}",
         f"instructions  {module.instruction_set()} (this processor runs {', '.join(module.instruction_sets())})",

@@ -86,7 +86,7 @@ def test_a_binary_of_another_version_is_refused():
 
 def test_an_older_torch_is_refused_before_the_binary_is_loaded(monkeypatch):
     monkeypatch.setattr(torch, "__version__", "2.10.1+cu130")
-    monkeypatch.setattr(_binary, "Binary", None)
+    monkeypatch.setattr(_binary, "_loaded", None)
     with pytest.raises(ImportError, match=rf"needs torch >= {_binary.MIN_TORCH}; this is torch 2\.10\.1\+cu130"):
         _binary.load()
 
@@ -133,6 +133,13 @@ def test_a_library_without_a_version_is_refused(tmp_path):
     subprocess.run([compiler, "-shared", "-x", "c++", "/dev/null", "-o", path], check=True)
     with pytest.raises(ImportError, match="of version unknown, this package of version"):
         _binary.load(path)
+
+
+@needs_binary
+def test_a_module_for_another_python_is_refused(monkeypatch):
+    monkeypatch.setattr(_binary, "MODULE", "clof_ext._C_of_another_python")
+    with pytest.raises(ImportError, match=rf"is not built for Python {platform.python_version()}"):
+        _binary.load()
 
 
 def test_importing_loads_neither_triton_nor_optional_packages():

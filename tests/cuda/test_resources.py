@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from clof_ext import _backends
+from clof_ext import _backends, _binary
 
 
 def find_cuobjdump() -> str | None:
@@ -37,7 +37,7 @@ MAX_STACK_OF_SCALARS = 64
 def kernels() -> dict[str, tuple[int, int]]:
     """Registers and stack bytes of each kernel, by its readable name and architecture."""
     run = subprocess.run(
-        f"{CUOBJDUMP} --dump-resource-usage {MODULE.path} | c++filt", shell=True, capture_output=True, text=True
+        f"{CUOBJDUMP} --dump-resource-usage {_binary.PATH} | c++filt", shell=True, capture_output=True, text=True
     )
     found, architecture = {}, "?"
     for line in run.stdout.splitlines():
@@ -102,7 +102,7 @@ def test_large_kernels_are_bounded(kernels):
 
 def test_binary_loads_beside_a_torch_without_cuda():
     """It links the CUDA runtime inside, and nothing of torch's CUDA."""
-    needed = subprocess.run(["readelf", "-d", MODULE.path], capture_output=True, text=True).stdout
+    needed = subprocess.run(["readelf", "-d", _binary.PATH], capture_output=True, text=True).stdout
     assert "libtorch_cpu.so" in needed
     assert "libcudart" not in needed
     assert "libtorch_cuda" not in needed
@@ -110,6 +110,6 @@ def test_binary_loads_beside_a_torch_without_cuda():
 
 def test_no_symbol_of_torchs_unstable_interface():
     """Only the stable C functions are left undefined: one binary for every torch from the oldest supported on."""
-    symbols = subprocess.run(["nm", "-D", "--undefined-only", "-C", MODULE.path], capture_output=True, text=True)
+    symbols = subprocess.run(["nm", "-D", "--undefined-only", "-C", _binary.PATH], capture_output=True, text=True)
     bad = [line for line in symbols.stdout.splitlines() if re.search(r"\b(c10|at|torch)::", line)]
     assert not bad, bad
