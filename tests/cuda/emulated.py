@@ -45,7 +45,7 @@ class Problem(ctypes.Structure):
         *((name, c_int) for name in ("dtype", "storage", "precision", "mode", "activation")),
         *((name, c_bool) for name in ("tanh", "message_mean", "vector_mean")),
         ("clamp", c_double),
-        *((name, c_int64) for name in ("node_features", "edge_features", "hidden")),
+        *((name, c_int64) for name in ("node_features", "edge_features", "hidden", "first", "coord_hidden")),
         *((name, c_int) for name in ("num_edge_linears", "num_coord_linears", "num_axes")),
         ("edge_mlp", Linear * 3),
         ("att_mlp", Linear),
@@ -97,7 +97,8 @@ class Call:
         p.dtype, p.storage, p.precision = 0, STORAGE[h.dtype], PRECISIONS.index(precision)
         p.mode, p.activation = _check.MODES.index(mode), list(ACTIVATIONS).index(activation)
         p.tanh, p.message_mean, p.vector_mean = tanh, message_reduce == "mean", vector_reduce == "mean"
-        p.clamp, p.hidden, p.num_axes = clamp, hidden, BASIS_SIZE[basis]
+        p.clamp, p.num_axes = clamp, BASIS_SIZE[basis]
+        p.hidden = p.first = p.coord_hidden = hidden
         p.node_features, p.edge_features = h.shape[1], 0 if edge_attr is None else edge_attr.shape[1]
         p.num_edge_linears, p.num_coord_linears = edge_depth, coord_depth
         names = [("edge_mlp", k) for k in range(edge_depth)] + [("att_mlp", None)] * attention
