@@ -15,6 +15,8 @@ from setuptools.command.build_ext import build_ext
 ROOT = Path(__file__).parent.resolve()
 MIN_TORCH = runpy.run_path(str(ROOT / "clof_ext/_version.py"))["MIN_TORCH"]
 DEFAULT_CUDA_ARCHITECTURES = "80-real;90"
+# What CMake makes.
+LIBRARY, MODULE = "clof_ext.libclof_ext", "clof_ext._C"
 
 
 def say(text: str) -> None:
@@ -79,10 +81,14 @@ def build_requirements() -> list[str]:
 
 
 class CMakeBuild(build_ext):
-    """Builds clof_ext._C, and libclof_ext.so beside it, with CMake."""
+    """Builds the library and the Python module beside it with CMake."""
 
-    def build_extension(self, ext: Extension) -> None:
-        target = Path(self.get_ext_fullpath(ext.name)).parent.resolve()
+    def get_ext_filename(self, fullname: str) -> str:
+        """The library's name holds no version of Python, since it calls nothing of Python."""
+        return f"{Path(*fullname.split('.'))}.so" if fullname == LIBRARY else super().get_ext_filename(fullname)
+
+    def build_extensions(self) -> None:
+        target = Path(self.get_ext_fullpath(MODULE)).parent.resolve()
         build = ROOT / "build" / f"cmake-{sys.implementation.cache_tag}"
         self.configure(build, target)
         jobs = os.environ.get("MAX_JOBS") or str(os.cpu_count() or 1)
@@ -130,7 +136,7 @@ def extensions() -> list[Extension]:
     if find_compiler() is None:
         say("no C++ compiler found (set CXX): installing without the compiled kernels; Triton and the reference remain")
         return []
-    return [Extension("clof_ext._C", sources=[])]
+    return [Extension(name, sources=[]) for name in (LIBRARY, MODULE)]
 
 
 setup(
