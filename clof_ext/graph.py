@@ -154,7 +154,9 @@ def _cached(edge_index: Tensor, num_nodes: int) -> EdgePlan | None:
 
 def _remember(key: Tensor, plan: EdgePlan) -> None:
     number = id(key)
-    _plans[number] = (weakref.ref(key, lambda _: _plans.pop(number, None)), key._version, plan)
+    # Bound here: when Python ends, the module's names are gone before the last tensors are.
+    forget = _plans.pop
+    _plans[number] = (weakref.ref(key, lambda _: forget(number, None)), key._version, plan)
 
 
 def _fake_prepare_graph(edge_index, num_nodes, name):

@@ -13,6 +13,8 @@ constexpr int kColumnRegisters = 2;
 constexpr int kColumnRegisters = 1;
 #endif
 constexpr int kRunRows = 8;
+// Runs that give to the same rows at a time.
+constexpr int32_t kRunsAtOnce = 64;
 
 // Calls body(S(), n, column) for all columns: pieces of n numbers of type S, registers or, at the end, single numbers.
 template <class T, class Body> void for_columns(int64_t width, const Body& body) {
@@ -76,11 +78,17 @@ template <class T> struct TableSum {
     }
   }
 
-  // What the runs that start at a row give to `Rows` rows, from their w-th on.
+  // What the runs that start at a row give to `Rows` rows, from their w-th on; as many runs at a time as stay in the
+  // cache.
   template <int Rows> void add_runs(int64_t start, int64_t w) const {
-    const int32_t *run = a.by_first + a.runs_at_start[start], *last = a.by_first + a.runs_at_start[start + 1];
-    if (run == last) return;
-    T* to = static_cast<T*>(a.grad_table) + (start + w) * a.width;
+    const int32_t last = a.runs_at_start[start + 1];
+    for (int32_t first = a.runs_at_start[start]; first < last; first += kRunsAtOnce) {
+      add_runs<Rows>(start + w, w, first, last - first < kRunsAtOnce ? last : first + kRunsAtOnce);
+    }
+  }
+
+  template <int Rows> void add_runs(int64_t row, int64_t w, int32_t first, int32_t last) const {
+    T* to = static_cast<T*>(a.grad_table) + row * a.width;
     for_columns<T>(a.width, [&](auto example, auto count, int64_t column) {
       using S = decltype(example);
       constexpr int n = decltype(count)::value;
@@ -88,8 +96,9 @@ template <class T> struct TableSum {
       S sum[Rows][n];
       for (int r = 0; r < Rows; ++r)
         for (int c = 0; c < n; ++c) sum[r][c] = S(T(0));
-      for (const int32_t* k = run; k < last; ++k) {
-        const T *grad = grad_row(*k / a.runs), *share = shares(*k) + w;
+      for (int32_t k = first; k < last; ++k) {
+        const int32_t run = a.by_first[k];
+        const T *grad = grad_row(run / a.runs), *share = shares(run) + w;
         for (int c = 0; c < n; ++c) {
           const S x = read<S>(grad + place(c));
           for (int r = 0; r < Rows; ++r) sum[r][c] = sum[r][c] + S(share[r]) * x;
