@@ -259,3 +259,13 @@ def test_the_binary_says_what_it_cannot_run_and_leaves_wrong_arguments_to_the_ch
         assert reason in module.mlp_limit(dtype, inputs, outputs, backward)
     assert module.mlp_limit("float64", [], [4], True) is None
     assert module.mlp_limit("float64", [3], [4] * 5, True) is None
+
+
+def test_edges_that_outlive_the_package_are_forgotten_in_silence():
+    run = run_python("""
+        import torch
+        from clof_ext import prepare_graph
+        torch.kept = torch.tensor([[0], [1]])
+        prepare_graph(torch.kept, 2)
+    """)
+    assert run.returncode == 0 and "Exception ignored" not in run.stderr
