@@ -7,16 +7,17 @@ from ..graph import EdgePlan
 
 
 class ExternalField(nn.Module):
-    """A network that sees velocities halfway through a kick by a uniform field: of gravity g and of magnetism B.
+    """A network in a uniform field of gravity g and of magnetism, whose two vectors B and C are parallel.
 
     With the charges q::
 
-        result = network(h, x, edges, e, v + g + q v x B)
+        y = network(h, x, edges, e, v + g + q v x B);  result = y + q (y - x) x C
 
     An equivariant network has no direction of the laboratory, so it cannot know where a field points, and answers with
-    the mean over all directions. These six weights say it; to first order in time a field's displacement is that of
-    such a change of the mean velocity. Turning the systems and the two vectors turns the result; turning the systems
-    alone does not, as in the law itself.
+    the mean over all directions. These nine weights say it. A magnetic field F turns what is already there for longer
+    than what the forces of other particles add on the way: over a time t a lone charge moves by t v + t^2 / 2 q v x F,
+    and one that is pushed by t^2 / 2 a + t^3 / 6 q a x F, to first order in F. Hence a turn before the network and one
+    after it. Turning the systems and the vectors turns the result; turning the systems alone does not, as in the law.
 
     Args:
         network: one of ``make_network``.
@@ -26,7 +27,8 @@ class ExternalField(nn.Module):
         super().__init__()
         self.network = network
         self.gravity = nn.Parameter(torch.zeros(3))
-        self.magnetism = nn.Parameter(torch.zeros(3))
+        self.turn_before = nn.Parameter(torch.zeros(3))
+        self.turn_after = nn.Parameter(torch.zeros(3))
 
     def forward(
         self,
@@ -40,9 +42,15 @@ class ExternalField(nn.Module):
         batch: Tensor | None = None,
     ) -> Tensor:
         """New positions (N, 3); arguments as the network's, and charges (N,)."""
-        turn = torch.linalg.cross(vel, self.magnetism.expand_as(vel), dim=1)
-        vel = vel + self.gravity + charges[:, None] * turn
-        return self.network(h, pos, edge_index, edge_attr, vel, batch=batch)
+        q = charges[:, None]
+        vel = vel + self.gravity + q * _cross(vel, self.turn_before)
+        moved = self.network(h, pos, edge_index, edge_attr, vel, batch=batch)
+        return moved + q * _cross(moved - pos, self.turn_after)
+
+
+def _cross(vectors: Tensor, vector: Tensor) -> Tensor:
+    """(N, 3) vectors times one."""
+    return torch.linalg.cross(vectors, vector.expand_as(vectors), dim=1)
 
 
 def reads_charges(model: nn.Module) -> bool:

@@ -118,7 +118,8 @@ def test_an_external_field_turns_with_its_systems(batch):
     network = make_network("clofnet", 8, 2, external_field=True)
     with torch.no_grad():
         network.gravity.copy_(torch.tensor([0.0, 0.3, -0.2]))
-        network.magnetism.copy_(torch.tensor([0.5, -0.1, 0.2]))
+        network.turn_before.copy_(torch.tensor([0.5, -0.1, 0.2]))
+        network.turn_after.copy_(torch.tensor([-0.3, 0.2, 0.4]))
     predicted = predict(network, batch)
     rotation = torch.linalg.qr(torch.randn(3, 3))[0]
     rotation = rotation * torch.linalg.det(rotation)
@@ -126,7 +127,8 @@ def test_an_external_field_turns_with_its_systems(batch):
     assert (predict(network, turned) - predicted @ rotation.T).abs().max() > 0.01
     with torch.no_grad():
         network.gravity.copy_(rotation @ network.gravity)
-        network.magnetism.copy_(rotation @ network.magnetism)
+        network.turn_before.copy_(rotation @ network.turn_before)
+        network.turn_after.copy_(rotation @ network.turn_after)
     torch.testing.assert_close(predict(network, turned), predicted @ rotation.T, atol=1e-5, rtol=1e-5)
 
 
@@ -152,7 +154,8 @@ def test_the_field_of_lone_charges_is_found():
 
     optimizer.step(loss)
     assert loss() < 1e-3 < (charged.pos + charged.vel - charged.target).square().mean()
-    torch.testing.assert_close(network.magnetism.detach(), torch.full((3,), 0.25), atol=0.03, rtol=0)
+    turn = (network.turn_before + network.turn_after).detach()
+    torch.testing.assert_close(turn, torch.full((3,), 0.25), atol=0.03, rtol=0)
     assert network.gravity.abs().max() < 0.02
 
 
