@@ -93,7 +93,8 @@ class Block:
         return 2 + (self.edge_dim > 0) + self.weighted
 
     def run(self, leaves: list[Tensor], backend: str | None = "cpu") -> tuple[Tensor, Tensor]:
-        h, pos, *rest = leaves
+        # Not `*rest`, which torch.compile of torch 2.11 takes for a tuple.
+        (h, pos), rest = leaves[:2], leaves[2:]
         edge_attr = rest.pop(0) if self.edge_dim else None
         edge_weight = rest.pop(0) if self.weighted else None
         first, gate = 2 * self.depth, 2 * self.depth + 2 * self.attention
