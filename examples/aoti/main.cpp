@@ -27,11 +27,17 @@ void write(const std::vector<char>& bytes, const std::string& path) {
   if (!file.flush()) throw std::runtime_error("cannot write " + path);
 }
 
+std::vector<at::Tensor> read_tensors(const std::string& path) {
+  std::vector<at::Tensor> tensors;
+  for (const at::IValue& value : torch::jit::pickle_load(read(path)).toListRef()) tensors.push_back(value.toTensor());
+  return tensors;
+}
+
 void run(const std::string& library, const std::string& package, const std::string& inputs, const std::string& output) {
   // Loading it registers the operators that the network calls.
   if (!dlopen(library.c_str(), RTLD_NOW)) throw std::runtime_error(dlerror());
   torch::inductor::AOTIModelPackageLoader network(package);
-  const std::vector<at::Tensor> results = network.run(torch::jit::pickle_load(read(inputs)).toTensorVector());
+  const std::vector<at::Tensor> results = network.run(read_tensors(inputs));
   write(torch::jit::pickle_save(results.at(0)), output);
 }
 

@@ -105,7 +105,8 @@ class Block:
         return [leaf.to(geometry if k == 1 else dtype).clone().requires_grad_() for k, leaf in enumerate(leaves)]
 
     def run(self, leaves: list[Tensor], backend: str | None = "cpu") -> tuple[Tensor, Tensor]:
-        h, pos, *rest = leaves
+        # Not `*rest`, which torch.compile of torch 2.11 takes for a tuple.
+        (h, pos), rest = leaves[:2], leaves[2:]
         edge_attr = rest.pop(0) if self.edge_dim else None
         edge_weight = rest.pop(0) if self.weighted else None
         first, gate = 2 * self.depth, 2 * self.depth + 2 * self.attention

