@@ -28,8 +28,9 @@ void write(const std::vector<char>& bytes, const std::string& path) {
 }
 
 std::vector<at::Tensor> read_tensors(const std::string& path) {
+  const at::IValue list = torch::jit::pickle_load(read(path));
   std::vector<at::Tensor> tensors;
-  for (const at::IValue& value : torch::jit::pickle_load(read(path)).toListRef()) tensors.push_back(value.toTensor());
+  for (const at::IValue& value : list.toListRef()) tensors.push_back(value.toTensor());
   return tensors;
 }
 
