@@ -20,10 +20,10 @@ import pytest
 import torch
 
 import clof_ext
-from benchmarks import machine
-from benchmarks.files import replace_file
-from benchmarks.timing import BATCH_SECONDS, Timing, interleave, interleave_batches
 from clof_ext import EdgePlan, ops
+from clof_ext.bench import machine
+from clof_ext.bench.timing import BATCH_SECONDS, Timing, interleave, interleave_batches
+from clof_ext.training import replace_file
 
 RESULTS = Path(__file__).parent / "results"
 FORMAT = 2

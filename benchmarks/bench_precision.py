@@ -15,11 +15,11 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from benchmarks import machine
 from benchmarks.bench_frame_message import Batch
-from benchmarks.files import replace_file
-from benchmarks.timing import interleave
 from clof_ext import _backends, ops, prepare_graph
+from clof_ext.bench import machine
+from clof_ext.bench.timing import interleave
+from clof_ext.training import replace_file
 
 RESULTS = Path(__file__).parent / "results"
 FORMAT = 1

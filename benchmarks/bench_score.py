@@ -15,17 +15,17 @@ from pathlib import Path
 import torch
 from torch import nn
 
-from benchmarks import machine
 from benchmarks.bench_geometry import RESULTS
-from benchmarks.files import replace_file
-from benchmarks.memory import peak_bytes
 from benchmarks.published_score import EquiDistanceScoreMatch
-from benchmarks.timing import interleave
+from clof_ext.bench import machine
+from clof_ext.bench.memory import peak_bytes
+from clof_ext.bench.timing import interleave
 from clof_ext.conformation import Store, collate
 from clof_ext.conformation.losses import Perturbed, perturb
 from clof_ext.conformation.noise import noise_levels
 from clof_ext.conformation.score_network import ScoreNetwork
 from clof_ext.conformation.train import denoising_losses
+from clof_ext.training import replace_file
 
 FORMAT = 1
 EAGER, OURS = "eager", "clof_ext"

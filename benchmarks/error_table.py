@@ -17,12 +17,13 @@ from pathlib import Path
 
 import torch
 
-from . import machine
-from .files import replace_file
-from .one_layer import Size, arrays, errors, make_inputs, make_layer
+from clof_ext.bench import machine
+from clof_ext.bench.one_layer import Size, arrays, errors, make_inputs, make_layer
+from clof_ext.bench.variants import EAGER, FUSED, fused
+from clof_ext.training import replace_file
+
 from .report import FORMAT
 from .sweep import CLOFNET, EGNN
-from .variants import EAGER, FUSED, fused
 
 RESULTS = Path(__file__).parent / "results"
 PROGRAMS = {EAGER: copy.deepcopy, FUSED: fused}

@@ -6,12 +6,13 @@ from dataclasses import asdict, dataclass
 from functools import partial
 
 from clof_ext import prepare_graph
+from clof_ext.bench.agreement import Errors, check
+from clof_ext.bench.memory import peak_bytes
+from clof_ext.bench.run import Say
+from clof_ext.bench.timing import Timing, interleave, time_once
+from clof_ext.bench.variants import COMPILE, EAGER, FUSED, VARIANTS
 
-from .agreement import Errors, Results, check, exact_results, results
-from .memory import peak_bytes
-from .run import Say
-from .timing import Timing, interleave, time_once
-from .variants import COMPILE, EAGER, FUSED, VARIANTS
+from .agreement import Results, exact_results, results
 from .workload import CASES, PASSES, Predictor, Settings, Workload
 
 # Preparing a graph takes about a millisecond and is done once: few repeats will do.

@@ -9,8 +9,9 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Patch
 from matplotlib.ticker import MaxNLocator
 
+from clof_ext.bench.variants import COMPILE, EAGER, FUSED
+
 from . import report
-from .variants import COMPILE, EAGER, FUSED
 from .workload import PASSES
 
 COLOURS = {EAGER: "#9aa5b1", COMPILE: "#e0a458", FUSED: "#2a6f97"}

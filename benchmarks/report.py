@@ -6,7 +6,7 @@ import json
 from collections.abc import Iterator
 from pathlib import Path
 
-from .files import replace_file
+from clof_ext.training import replace_file
 
 FORMAT = 1
 MIB = 2**20

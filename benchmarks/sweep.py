@@ -14,11 +14,13 @@ from pathlib import Path
 
 import torch
 
-from . import machine, report, sweep_report
-from .agreement import DisagreementError
+from clof_ext.bench import machine
+from clof_ext.bench.agreement import DisagreementError
+from clof_ext.bench.one_layer import Size, about
+from clof_ext.bench.run import clock, empty_compile_cache, threads
+
+from . import report, sweep_report
 from .gemm import gemm_rates
-from .one_layer import Size, about
-from .run import clock, empty_compile_cache, threads
 from .sweep_measure import Limits, Sweep
 
 RESULTS = Path(__file__).parent / "results"

@@ -9,11 +9,10 @@ from functools import partial
 import torch
 from torch import nn
 
-from . import machine
-from .agreement import TOLERANCE, DisagreementError
-from .flops import products
-from .memory import peak_bytes
-from .one_layer import (
+from clof_ext.bench import machine
+from clof_ext.bench.agreement import TOLERANCE, DisagreementError, largest_of
+from clof_ext.bench.memory import peak_bytes
+from clof_ext.bench.one_layer import (
     PASSES,
     Inputs,
     Layer,
@@ -23,13 +22,14 @@ from .one_layer import (
     clear,
     errors,
     force_step,
-    largest_of,
     make_inputs,
     make_layer,
 )
-from .run import Say
-from .timing import Timing, interleave
-from .variants import COMPILE, EAGER, FUSED, fused
+from clof_ext.bench.run import Say
+from clof_ext.bench.timing import Timing, interleave
+from clof_ext.bench.variants import COMPILE, EAGER, FUSED, fused
+
+from .flops import products
 
 CPU = torch.device("cpu")
 MS = 1e3

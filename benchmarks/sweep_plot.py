@@ -6,10 +6,11 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import StrMethodFormatter
 
+from clof_ext.bench.one_layer import LAYERS, PASSES
+from clof_ext.bench.variants import COMPILE, EAGER, FUSED
+
 from . import report
-from .one_layer import LAYERS, PASSES
 from .plot import COLOURS, DPI
-from .variants import COMPILE, EAGER, FUSED
 
 # Inches.
 WIDTH, HEIGHT = 12, 11

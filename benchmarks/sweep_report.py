@@ -3,12 +3,13 @@
 import json
 from pathlib import Path
 
+from clof_ext.bench.one_layer import PASSES
+from clof_ext.bench.variants import COMPILE, EAGER, FUSED
+from clof_ext.training import replace_file
+
 from . import report
-from .files import replace_file
-from .one_layer import PASSES
 from .report import MIB
 from .sweep_plot import save
-from .variants import COMPILE, EAGER, FUSED
 
 GIGA = 1e9
 COLUMNS = (

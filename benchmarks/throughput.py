@@ -13,10 +13,12 @@ from pathlib import Path
 
 import torch
 
-from . import machine, report
-from .agreement import TOLERANCE, DisagreementError
+from clof_ext.bench import machine
+from clof_ext.bench.agreement import TOLERANCE, DisagreementError
+from clof_ext.bench.run import clock, empty_compile_cache
+
+from . import report
 from .measure import measure_case
-from .run import clock, empty_compile_cache
 from .workload import CASES, DEVICES, DTYPES, Settings
 
 RESULTS = Path(__file__).parent / "results"

@@ -8,7 +8,8 @@ import pytest
 import torch
 
 import clof_ext
-from benchmarks import diffusion, published
+from benchmarks import diffusion
+from clof_ext.bench import published
 from clof_ext.nn.families import CLASSES
 
 TEXT = (Path(clof_ext.__file__).parent.parent / "docs/drop_in.md").read_text()

@@ -24,7 +24,7 @@ def test_code_blocks_run():
     assert len(blocks) >= 3
     pos, vel = torch.randn(6, 3), torch.randn(6, 3)
     edge_index = torch.tensor([[0, 0, 1, 2, 3, 4, 5], [1, 2, 0, 3, 4, 5, 0]])
-    from benchmarks.published import EGNN_vel
+    from clof_ext.bench.published import EGNN_vel
 
     model = EGNN_vel(1, 2, 8)
     batch = (torch.randn(6, 1), pos, [edge_index[0], edge_index[1]], vel, torch.randn(7, 2))

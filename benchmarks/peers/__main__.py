@@ -15,10 +15,12 @@ from pathlib import Path
 
 import torch
 
-from .. import machine, report
-from ..files import replace_file
-from ..one_layer import Size
-from ..run import clock, empty_compile_cache, threads
+from clof_ext.bench import machine
+from clof_ext.bench.one_layer import Size
+from clof_ext.bench.run import clock, empty_compile_cache, threads
+from clof_ext.training import replace_file
+
+from .. import report
 from . import table
 from .measure import PEERS, Effort, measure
 

@@ -13,8 +13,9 @@ import torch
 from jax.ops import segment_sum
 from torch import Tensor
 
-from ..one_layer import Inputs, Layer
-from ..published import VECTOR_BOUND, Clof_GCL
+from clof_ext.bench.one_layer import Inputs, Layer
+from clof_ext.bench.published import VECTOR_BOUND, Clof_GCL
+
 from .program import Program, without_gradients
 
 LAYER_NORM_EPS = 1e-5

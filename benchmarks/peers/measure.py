@@ -10,12 +10,13 @@ from typing import NamedTuple
 
 import torch
 
-from .. import machine
-from ..agreement import TOLERANCE
-from ..one_layer import PASSES, Inputs, Layer, Size, errors, largest_of, make_inputs, make_layer
-from ..run import Say
-from ..timing import Timing, interleave, time_once
-from ..variants import COMPILE, EAGER, FUSED
+from clof_ext.bench import machine
+from clof_ext.bench.agreement import TOLERANCE, largest_of
+from clof_ext.bench.one_layer import PASSES, Inputs, Layer, Size, errors, make_inputs, make_layer
+from clof_ext.bench.run import Say
+from clof_ext.bench.timing import Timing, interleave, time_once
+from clof_ext.bench.variants import COMPILE, EAGER, FUSED
+
 from .program import Program, torch_program
 
 CPU = torch.device("cpu")

@@ -7,7 +7,7 @@ from functools import partial
 import torch
 from torch import Tensor, nn
 
-from ..one_layer import PASSES, Inputs, arrays
+from clof_ext.bench.one_layer import PASSES, Inputs, arrays
 
 
 @dataclass(frozen=True)

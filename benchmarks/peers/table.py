@@ -2,8 +2,9 @@
 
 from collections.abc import Iterator
 
+from clof_ext.bench.variants import FUSED
+
 from .. import report
-from ..variants import FUSED
 from .measure import PEERS
 
 HEADERS = ("layer and batch", "pass", "program", "ms", "quartiles", "beside clof_ext", "error", "start s")

@@ -7,7 +7,7 @@ import torch
 
 from benchmarks import error_table, report
 from benchmarks.sweep import CLOFNET, EGNN
-from benchmarks.variants import EAGER, FUSED
+from clof_ext.bench.variants import EAGER, FUSED
 
 TINY = {"nodes": 40, "hidden": 8, "edge_dim": 3}
 ROUNDING = {torch.float32: 2**-24, torch.bfloat16: 2**-9, torch.float16: 2**-12}

@@ -6,9 +6,10 @@ from dataclasses import replace
 import pytest
 import torch
 
-from benchmarks import machine, report, sweep, sweep_measure, sweep_plot, sweep_report
-from benchmarks.one_layer import GRAPHS, PASSES, Size, about, make_inputs
-from benchmarks.variants import COMPILE, EAGER, FUSED
+from benchmarks import report, sweep, sweep_measure, sweep_plot, sweep_report
+from clof_ext.bench import machine
+from clof_ext.bench.one_layer import GRAPHS, PASSES, Size, about, make_inputs
+from clof_ext.bench.variants import COMPILE, EAGER, FUSED
 
 TINY = Size("clofnet", nodes=20, neighbours=4, hidden=6, edge_dim=3)
 LIMITS = replace(sweep.QUICK_LIMITS, minutes=60)

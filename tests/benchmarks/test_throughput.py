@@ -3,10 +3,12 @@
 import pytest
 import torch
 
-from benchmarks import machine, report, throughput, variants
-from benchmarks.agreement import TOLERANCE, DisagreementError, Errors, check, exact_results, results
-from benchmarks.variants import COMPILE, EAGER, FUSED
+from benchmarks import report, throughput
+from benchmarks.agreement import exact_results, results
 from benchmarks.workload import CASES, PASSES, Workload
+from clof_ext.bench import machine, variants
+from clof_ext.bench.agreement import TOLERANCE, DisagreementError, Errors, check
+from clof_ext.bench.variants import COMPILE, EAGER, FUSED
 
 # Sizes at which everything takes a moment.
 TINY = throughput.QUICK

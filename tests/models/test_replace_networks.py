@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 
 import clof_ext
-from benchmarks.published import ClofNet, ClofNet_vel, ClofNet_vel_gbf
+from clof_ext.bench.published import ClofNet, ClofNet_vel, ClofNet_vel_gbf
 
 N_NODES, N_GRAPHS, H = 5, 3, 8
 NETWORKS = {

@@ -7,8 +7,7 @@ from functools import partial
 import torch
 from torch import Tensor, nn
 
-from clof_ext.newton import fully_connected
-
+from ..newton import fully_connected
 from .agreement import relative
 from .published import Clof_GCL, E_GCL_vel
 
@@ -169,8 +168,3 @@ def arrays(layer: nn.Module, inputs: Inputs) -> dict[str, Tensor]:
 def errors(found: dict[str, Tensor], exact: dict[str, Tensor]) -> dict[str, float]:
     """Relative error of each array in the Euclidean norm."""
     return {name: relative(found[name].double(), value.double()) for name, value in exact.items()}
-
-
-def largest_of(values: dict[str, float]) -> float:
-    """The largest error; nan if one is nan, which Python's max may lose."""
-    return torch.tensor(list(values.values())).max().item()
