@@ -45,16 +45,18 @@ class Limits:
 
     Attributes:
         seconds, repeats: how long, and how often at least, each measurement is repeated.
-        shortest_call: seconds; a size is left out whose products alone take longer.
+        longest_call: seconds; a size is left out whose products alone take longer.
         memory: bytes; an unfused program is left out that needs more.
-        minutes: no size is begun after this time, and nothing is compiled in its second half.
+        compiled: features of all messages, E x H, above which nothing is compiled.
+        minutes: no size is begun after this time.
         busy: the machine does other work, so processor time is counted.
     """
 
     seconds: float
     repeats: int
-    shortest_call: float
+    longest_call: float
     memory: int
+    compiled: float
     minutes: float
     busy: bool = False
 
@@ -115,7 +117,7 @@ class Sweep:
         if minutes > self.limits.minutes:
             return dict.fromkeys(self._programs(), f"the run's {self.limits.minutes:g} minutes were over")
         work = products(layer.layer, size.nodes, size.edges, split=True).step(recompute=True)
-        if work / self.rate > self.limits.shortest_call:
+        if work / self.rate > self.limits.longest_call:
             reason = f"its products take {work / self.rate:.2g} s at the machine's rate"
             return dict.fromkeys(self._programs(), reason)
         memory = eager_memory(size, layer)
@@ -123,8 +125,8 @@ class Sweep:
             return dict.fromkeys((EAGER, COMPILE), f"eager would need {memory / 1e9:.1f} GB")
         if machine.compiler() is None:
             return {COMPILE: "there is no C++ compiler"}
-        if minutes > self.limits.minutes / 2 and self.compiled[0] != size.layer:
-            return {COMPILE: "the time for compiling was over"}
+        if size.edges * size.hidden > self.limits.compiled:
+            return {COMPILE: f"left out above {self.limits.compiled:.0e} features of messages, to save time"}
         return {}
 
     def _measure_pass(self, key: str, size: Size, programs: dict[str, nn.Module], inputs: Inputs) -> list[dict]:

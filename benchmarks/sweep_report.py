@@ -21,12 +21,12 @@ COLUMNS = (
 TEXT_HEADERS = ("size", "pass", "eager", "compile", "clof_ext", "quartiles", "x eager", "MiB eager", "MiB", "GFLOP/s")
 
 
-def write(document: dict, folder: Path, stem: str) -> list[Path]:
-    """Write the document as JSON, and its plot."""
-    paths = {suffix: folder / f"{stem}.{suffix}" for suffix in ("json", "png")}
-    replace_file(paths["json"], lambda path: path.write_text(json.dumps(document, indent=1) + "\n"))
-    replace_file(paths["png"], lambda path: save(document, path))
-    return list(paths.values())
+def write(document: dict, path: Path) -> list[Path]:
+    """Write the document as JSON, and its plot beside it."""
+    replace_file(path, lambda beside: beside.write_text(json.dumps(document, indent=1) + "\n"))
+    plot = path.with_suffix(".png")
+    replace_file(plot, lambda beside: save(document, beside))
+    return [path, plot]
 
 
 def text(document: dict) -> str:

@@ -58,7 +58,7 @@ def test_quick_run(flags, no_compiler, tmp_path, capsys):
     *measured, large = document["cases"]
     assert len(measured) == 3
     assert set(large["left_out"]) == {EAGER, COMPILE, FUSED}
-    assert document["gemm"]["largest"] >= document["gemm"]["before"]["1024"]
+    assert document["gemm"]["largest"] >= document["runs"][0]["gemm"]["before"]["1024"]
     for case in measured:
         assert case["left_out"] == {COMPILE: "there is no C++ compiler"}
         assert case["errors"][FUSED] < sweep_measure.ALLOWED
@@ -69,6 +69,26 @@ def test_quick_run(flags, no_compiler, tmp_path, capsys):
             assert 0 < row["lower_ms"] <= row["median_ms"] <= row["upper_ms"]
             assert row["peak_bytes"] > 0
             assert row["flops_per_s"] == pytest.approx(1e3 * row["flops"] / row["median_ms"])
+
+
+def test_a_run_goes_on_where_another_ended(no_compiler, tmp_path, capsys, monkeypatch):
+    arguments = ["--quick", "--output", str(tmp_path)]
+    assert sweep.main([*arguments, "--resume"]) == 2
+    assert "--resume is not possible" in capsys.readouterr().err
+    assert sweep.main([*arguments, "--minutes", "-1"]) == 0
+    (path,) = tmp_path.glob("*.json")
+    assert not any(case["measurements"] for case in report.read(path)["cases"])
+    assert sweep.main([*arguments, "--resume"]) == 0
+    measured = report.read(path)
+    assert [bool(case["measurements"]) for case in measured["cases"]] == [True, True, True, False]
+    assert sweep.main([*arguments, "--resume"]) == 0
+    again = report.read(path)
+    assert again["cases"] == measured["cases"]
+    assert again["second_derivatives"] == measured["second_derivatives"]
+    assert [len(document["runs"]) for document in (measured, again)] == [2, 3]
+    monkeypatch.setattr(machine, "cpu_model", lambda: "another")
+    assert sweep.main([*arguments, "--resume"]) == 2
+    assert "machine must be as in the earlier run" in capsys.readouterr().err
 
 
 def test_one_compilation_serves_graphs_of_all_sizes(monkeypatch):
