@@ -8,7 +8,6 @@ own clock is read around batches of calls: the launch of a single one would be a
 """
 
 import argparse
-import json
 import os
 import shlex
 import sys
@@ -21,9 +20,8 @@ import torch
 
 import clof_ext
 from clof_ext import EdgePlan, ops
-from clof_ext.bench import machine
-from clof_ext.bench.timing import BATCH_SECONDS, Timing, interleave, interleave_batches
-from clof_ext.training import replace_file
+from clof_ext.bench import machine, record
+from clof_ext.bench.timing import BATCH_SECONDS, Timing, interleave, interleave_batches, milliseconds
 
 RESULTS = Path(__file__).parent / "results"
 FORMAT = 2
@@ -111,10 +109,7 @@ def measure(num_edges: int, channels: int, device: torch.device, seconds: float)
     return [
         {
             "op": name,
-            "median_ms": 1e3 * time.median,
-            "lower_ms": 1e3 * time.lower,
-            "upper_ms": 1e3 * time.upper,
-            "repeats": time.repeats,
+            **milliseconds(time),
             "calls_per_repeat": time.calls,
             "bytes": timed[name].bytes,
             "gb_per_s": timed[name].bytes / time.median / GIGA,
@@ -160,7 +155,7 @@ def main(arguments: list[str]) -> None:
         "measurements": rows,
     }
     path = options.output / f"geometry_{machine.slug(device)}.json"
-    replace_file(path, lambda target: target.write_text(json.dumps(document, indent=1) + "\n"))
+    record.write(path, document)
     print(f"wrote {path}")
 
 

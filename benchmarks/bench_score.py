@@ -5,7 +5,6 @@ the same perturbed conformers of molecules that ship with the package.
 """
 
 import argparse
-import json
 import shlex
 import sys
 from collections.abc import Callable
@@ -17,7 +16,7 @@ from torch import nn
 
 from benchmarks.bench_geometry import RESULTS
 from benchmarks.published_score import EquiDistanceScoreMatch
-from clof_ext.bench import machine
+from clof_ext.bench import machine, record
 from clof_ext.bench.memory import peak_bytes
 from clof_ext.bench.timing import interleave
 from clof_ext.conformation import Store, collate
@@ -25,7 +24,6 @@ from clof_ext.conformation.losses import Perturbed, perturb
 from clof_ext.conformation.noise import noise_levels
 from clof_ext.conformation.score_network import ScoreNetwork
 from clof_ext.conformation.train import denoising_losses
-from clof_ext.training import replace_file
 
 FORMAT = 1
 EAGER, OURS = "eager", "clof_ext"
@@ -164,7 +162,7 @@ def main(arguments: list[str]) -> None:
         "measurements": rows,
     }
     path = options.output / f"score_{machine.slug(device)}.json"
-    replace_file(path, lambda target: target.write_text(json.dumps(document, indent=1) + "\n"))
+    record.write(path, document)
     print(f"wrote {path}")
 
 

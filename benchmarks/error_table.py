@@ -8,7 +8,6 @@ exactly the same numbers, those that the half keeps of them in the second way.
 import argparse
 import contextlib
 import copy
-import json
 import shlex
 import sys
 from collections.abc import Sequence
@@ -17,12 +16,11 @@ from pathlib import Path
 
 import torch
 
-from clof_ext.bench import machine
+from clof_ext.bench import machine, record
 from clof_ext.bench.one_layer import Size, arrays, errors, make_inputs, make_layer
+from clof_ext.bench.record import FORMAT
 from clof_ext.bench.variants import EAGER, FUSED, fused
-from clof_ext.training import replace_file
 
-from .report import FORMAT
 from .sweep import CLOFNET, EGNN
 
 RESULTS = Path(__file__).parent / "results"
@@ -104,7 +102,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     }
     print("\n".join(markdown(document)))
     path = options.output / f"error_table_{machine.slug(torch.device('cpu'))}.json"
-    replace_file(path, lambda target: target.write_text(json.dumps(document, indent=1) + "\n"))
+    record.write(path, document)
     print(f"wrote {path}", file=sys.stderr)
 
 

@@ -7,7 +7,9 @@ import os
 import sys
 from pathlib import Path
 
-from . import error_table, report, sweep_report
+from clof_ext.bench import record
+
+from . import error_table, sweep_report
 from .files import replace_between
 from .peers import table
 from .readme import ROOT
@@ -24,7 +26,7 @@ def marks(name: str) -> tuple[str, str]:
 
 def sections(sweep_path: Path, errors_path: Path, peers_path: Path) -> dict[str, str]:
     """Markdown of each section."""
-    sweep, errors, peers = map(report.read, (sweep_path, errors_path, peers_path))
+    sweep, errors, peers = map(record.read, (sweep_path, errors_path, peers_path))
     plot = f"![Ratios over sizes, and rates of the products]({_relative(sweep_path.with_suffix('.png'))})"
     source = _source(sweep, sweep_path)
     texts = (
@@ -39,7 +41,7 @@ def sections(sweep_path: Path, errors_path: Path, peers_path: Path) -> dict[str,
 def _source(document: dict, path: Path) -> str:
     load = f"load of the machine at the start {document['machine']['load']}"
     link = f"[`{path.name}`]({_relative(path)})"
-    return f"{report.title(document)}; {load}. Figures from {link}, written by `{document['command']}`."
+    return f"{record.title(document)}; {load}. Figures from {link}, written by `{document['command']}`."
 
 
 def _relative(path: Path) -> str:

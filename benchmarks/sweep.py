@@ -6,7 +6,6 @@ some minutes; ``--resume`` goes on with the file that it wrote.
 """
 
 import argparse
-import json
 import shlex
 import sys
 import time
@@ -16,13 +15,12 @@ from pathlib import Path
 
 import torch
 
-from clof_ext.bench import machine
+from clof_ext.bench import machine, record
 from clof_ext.bench.agreement import DisagreementError
 from clof_ext.bench.one_layer import Size, about
 from clof_ext.bench.run import clock, empty_compile_cache, threads
-from clof_ext.training import replace_file
 
-from . import report, sweep_report
+from . import sweep_report
 from .gemm import gemm_rates
 from .sweep_measure import Limits, Sweep
 
@@ -78,12 +76,14 @@ CORNERS = (
 TWICE = (replace(CLOFNET, nodes=640), replace(EGNN, nodes=640))
 # Features of all messages, E x H, from which on a size waits until the others are measured, and nothing is compiled.
 LARGE = 30e6
+# More than a layer's sizes need.
+RECOMPILATIONS = 100
 # A run that shows within a minute that everything works. Its times mean little.
 QUICK_AXES = (Axis(replace(CLOFNET, nodes=40, hidden=16, edge_dim=8), "nodes", (20, 100)),)
 QUICK_CORNERS = (replace(EGNN, nodes=5, neighbours=4, hidden=16), replace(CLOFNET, nodes=20_000))
 QUICK_TWICE = QUICK_CORNERS[:1]
 LIMITS = Limits(
-    seconds=0.4, repeats=3, longest_call=4.0, memory=machine.memory_bytes() // 2, compiled=LARGE, minutes=9.0
+    seconds=0.4, repeats=3, longest_call=4.0, memory=machine.available_bytes() * 3 // 4, compiled=LARGE, minutes=9.0
 )
 QUICK_LIMITS = replace(LIMITS, seconds=0.02, longest_call=0.01)
 
@@ -105,12 +105,13 @@ def _run(arguments: Sequence[str], options: argparse.Namespace, limits: Limits) 
     document = _head(arguments, axes, limits)
     if options.resume:
         try:
-            document = resumed(report.read(path), document)
+            document = resumed(record.read(path), document)
         except (OSError, ValueError) as error:
             print(f"--resume is not possible: {error}", file=sys.stderr)
             return 2
     try:
-        with empty_compile_cache():
+        # Sizes, and gradients that are there or not, make other programs; at its limit torch.compile would run eagerly.
+        with empty_compile_cache(), torch._dynamo.config.patch(recompile_limit=RECOMPILATIONS):
             _measure(document, ordered(axes, corners), twice, limits, path)
     except DisagreementError as error:
         print(f"FAILED: {error}", file=sys.stderr)
@@ -126,15 +127,20 @@ def _measure(document: dict, sizes: Sequence[Size], twice: Sequence[Size], limit
     started, run = time.perf_counter(), document["runs"][-1]
     run["gemm"] = {"before": _gemm(limits)}
     sweep = Sweep(limits, max(run["gemm"]["before"].values()), clock())
-    for size in twice[len(document["second_derivatives"]) :]:
-        document["second_derivatives"].append(sweep.measure_second_derivatives(size))
+    seconds = {_size_of(case): case for case in document["second_derivatives"]}
+    seconds |= {
+        size: sweep.measure_second_derivatives(size)
+        for size in twice
+        if size not in seconds or not _is_good(seconds[size])
+    }
+    document["second_derivatives"] = list(seconds.values())
     known = {_size_of(case): case for case in document["cases"]}
     for size in sizes:
-        if size not in known or not known[size]["measurements"]:
+        if size not in known or not _is_good(known[size]):
             known[size] = sweep.measure(size)
             document["cases"] = [known[one] for one in sizes if one in known]
             _finish(document, run, started)
-            replace_file(path, lambda beside: beside.write_text(json.dumps(document, indent=1) + "\n"))
+            record.write(path, document)
     run["gemm"]["after"] = _gemm(limits)
     _finish(document, run, started)
 
@@ -145,8 +151,14 @@ def _finish(document: dict, run: dict, started: float) -> None:
     document["gemm"] = {"largest": max(rates)}
 
 
+def _is_good(case: dict) -> bool:
+    """Whether it was measured, while other programs left the machine alone."""
+    rows = case["measurements"]
+    return bool(rows) and not sweep_report.disturbed(case)
+
+
 def _size_of(case: dict) -> Size:
-    return Size(**{field.name: case[field.name] for field in fields(Size)})
+    return Size(**{field.name: case[field.name] for field in fields(Size) if field.name in case})
 
 
 def resumed(old: dict, head: dict) -> dict:
@@ -155,7 +167,7 @@ def resumed(old: dict, head: dict) -> dict:
     Raises:
         ValueError: it was made on another machine, with other versions, or with other efforts.
     """
-    for name, ignored in {"machine": {"load"}, "versions": set(), "settings": {"minutes"}}.items():
+    for name, ignored in {"machine": {"load"}, "versions": set(), "settings": {"minutes", "memory"}}.items():
         was, now = ({key: value for key, value in one[name].items() if key not in ignored} for one in (old, head))
         if was != now:
             raise ValueError(f"{name} must be as in the earlier run, {was}; got {now}.")
@@ -174,7 +186,11 @@ def _parse(arguments: Sequence[str]) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.sweep", description=__doc__.splitlines()[0])
     parser.add_argument("--quick", action="store_true", help="few tiny sizes, to see that all works")
     parser.add_argument("--busy", action="store_true", help="on a busy machine: processor time of one thread")
-    parser.add_argument("--resume", action="store_true", help="measure what the file of an earlier run lacks")
+    parser.add_argument(
+        "--resume",
+        action="store_true",
+        help="go on with the file of an earlier run: what it lacks, and what others disturbed",
+    )
     parser.add_argument(
         "--minutes", type=float, default=LIMITS.minutes, help="after which no size is begun (default: %(default)s)"
     )
@@ -193,7 +209,7 @@ def _head(arguments: Sequence[str], axes: Sequence[Axis], limits: Limits) -> dic
     about, command = machine.describe(), shlex.join(["python", "-m", "benchmarks.sweep", *arguments])
     run = {"command": command, "load": about["machine"]["load"], "commit": about["commit"], "date": about["date"]}
     return {
-        "format": report.FORMAT,
+        "format": record.FORMAT,
         "benchmark": "sweep",
         "command": command,
         **about,

@@ -26,13 +26,12 @@ from clof_ext.bench.one_layer import (
     make_layer,
 )
 from clof_ext.bench.run import Say
-from clof_ext.bench.timing import Timing, interleave
+from clof_ext.bench.timing import MS, interleave, milliseconds
 from clof_ext.bench.variants import COMPILE, EAGER, FUSED, fused
 
 from .flops import products
 
 CPU = torch.device("cpu")
-MS = 1e3
 # Eager PyTorch rounds, too.
 ALLOWED = 2 * TOLERANCE[torch.float32]
 # Of the nodes whose eager memory stands for that of a larger graph.
@@ -155,7 +154,7 @@ class Sweep:
         return [
             {
                 "variant": name,
-                **_milliseconds(timing),
+                **milliseconds(timing),
                 "ratio_to_eager": timings[EAGER].median / timing.median if EAGER in timings else None,
                 "peak_bytes": peaks[name],
             }
@@ -173,15 +172,6 @@ def work(program: Layer, size: Size, is_fused: bool) -> dict[str, int]:
     """Floating-point operations of the products that a program does, by pass."""
     counted = products(program.layer, size.nodes, size.edges, split=is_fused)
     return {"forward": counted.forward, "forward+backward": counted.step(recompute=is_fused)}
-
-
-def _milliseconds(timing: Timing) -> dict:
-    return {
-        "median_ms": MS * timing.median,
-        "lower_ms": MS * timing.lower,
-        "upper_ms": MS * timing.upper,
-        "repeats": timing.repeats,
-    }
 
 
 def _peak(call: Callable[[], object], program: nn.Module, inputs: Inputs) -> int:

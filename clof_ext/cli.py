@@ -11,7 +11,7 @@ from .training import ExplainedError
 
 # Rooms whose commands.py adds subcommands, with add_commands(subparsers). Such a file imports nothing optional at its
 # top, so that ``clof-ext info`` works everywhere.
-ROOMS = ("newton", "conformation")
+ROOMS = ("newton", "conformation", "bench")
 # Exit codes: of a wrong use, and what a shell reports of a program that was interrupted.
 WRONG_USE, INTERRUPTED = 2, 130
 

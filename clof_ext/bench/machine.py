@@ -65,6 +65,12 @@ def memory_bytes() -> int:
     return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
 
 
+def available_bytes() -> int:
+    """Memory that programs can still have, as Linux estimates it; elsewhere all of it."""
+    found = _value("/proc/meminfo", "MemAvailable")
+    return memory_bytes() if found is None else 1024 * int(found.split()[0])
+
+
 def compiler() -> str | None:
     """The C++ compiler that ``torch.compile`` would find, with its version; None where there is none."""
     names = [os.environ["CXX"]] if os.environ.get("CXX") else COMPILERS
@@ -118,8 +124,13 @@ def _commit() -> str | None:
 
 def _cpu_info(key: str) -> str | None:
     """The first value of a key that Linux tells about the processor."""
+    return _value("/proc/cpuinfo", key)
+
+
+def _value(path: str, key: str) -> str | None:
+    """The first value of a key in a file of Linux."""
     try:
-        text = Path("/proc/cpuinfo").read_text()
+        text = Path(path).read_text()
     except OSError:
         return None
     found = re.search(rf"^{key}\s*: *(.*)$", text, re.MULTILINE)

@@ -1,13 +1,14 @@
 """The sweep from end to end at tiny sizes, what it leaves out, and what its tables and plot say."""
 
 import copy
+import json
 from dataclasses import replace
 
 import pytest
 import torch
 
-from benchmarks import report, sweep, sweep_measure, sweep_plot, sweep_report
-from clof_ext.bench import machine
+from benchmarks import sweep, sweep_measure, sweep_plot, sweep_report
+from clof_ext.bench import machine, record
 from clof_ext.bench.one_layer import GRAPHS, PASSES, Size, about, make_inputs
 from clof_ext.bench.variants import COMPILE, EAGER, FUSED
 
@@ -48,7 +49,7 @@ def test_quick_run(flags, no_compiler, tmp_path, capsys):
     assert sweep.main(["--quick", *flags, "--output", str(tmp_path)]) == 0
     assert torch.get_num_threads() == before
     (path,) = tmp_path.glob("sweep_*_quick.json")
-    document = report.read(path)
+    document = record.read(path)
     assert document["settings"]["busy"] == bool(flags)
     assert capsys.readouterr().out.strip() == sweep_report.text(document)
     assert path.with_suffix(".png").read_bytes().startswith(b"\x89PNG")
@@ -72,21 +73,27 @@ def test_quick_run(flags, no_compiler, tmp_path, capsys):
 
 
 def test_a_run_goes_on_where_another_ended(no_compiler, tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr(sweep, "_gemm", lambda limits: {"1024": 1e11})
     arguments = ["--quick", "--output", str(tmp_path)]
     assert sweep.main([*arguments, "--resume"]) == 2
     assert "--resume is not possible" in capsys.readouterr().err
-    assert sweep.main([*arguments, "--minutes", "-1"]) == 0
+    assert sweep.main(arguments) == 0
     (path,) = tmp_path.glob("*.json")
-    assert not any(case["measurements"] for case in report.read(path)["cases"])
+    first = record.read(path)
+    ended = copy.deepcopy(first)
+    ended["cases"][1] |= {"measurements": [], "left_out": {FUSED: "the run's minutes were over"}}
+    path.write_text(json.dumps(ended))
+
     assert sweep.main([*arguments, "--resume"]) == 0
-    measured = report.read(path)
-    assert [bool(case["measurements"]) for case in measured["cases"]] == [True, True, True, False]
-    assert sweep.main([*arguments, "--resume"]) == 0
-    again = report.read(path)
-    assert again["cases"] == measured["cases"]
-    assert again["second_derivatives"] == measured["second_derivatives"]
-    assert [len(document["runs"]) for document in (measured, again)] == [2, 3]
-    monkeypatch.setattr(machine, "cpu_model", lambda: "another")
+    second = record.read(path)
+    assert second["cases"][0] == first["cases"][0]
+    assert second["second_derivatives"] == first["second_derivatives"]
+    assert second["cases"][1]["measurements"] and second["cases"][1]["left_out"] == {
+        COMPILE: "there is no C++ compiler"
+    }
+    assert len(second["runs"]) == 2
+
+    monkeypatch.setattr(machine, "memory_bytes", lambda: 1)
     assert sweep.main([*arguments, "--resume"]) == 2
     assert "machine must be as in the earlier run" in capsys.readouterr().err
 
@@ -152,7 +159,7 @@ def row(variant: str, key: str, median: float) -> dict:
         "flops": 10**9,
         "flops_per_s": 1e12 / median,
         "ratio_to_eager": 10.0 / median,
-        "peak_bytes": int(median * report.MIB),
+        "peak_bytes": int(median * record.MIB),
     }
 
 
@@ -162,7 +169,7 @@ def document() -> dict:
     rows = [row(name, key, median) for key in PASSES for name, median in ((EAGER, 10.0), (FUSED, 4.0))]
     slow = [row(EAGER, "forward", 10.0), row(FUSED, "forward", 12.5)] + rows[2:]
     return {
-        "format": report.FORMAT,
+        "format": record.FORMAT,
         "machine": {"cpu": "A Processor", "threads": 2, "gpus": []},
         "versions": {"torch": "2.99", "clof_ext": "0.9"},
         "settings": {"dtype": "float32", "device": "cpu", "busy": False},

@@ -1,0 +1,192 @@
+"""A run beside an earlier one: which rows of clof_ext became slower, larger or less exact, beyond the runs' noise.
+
+Judged is a row's time as a share of eager's in the same run: what slows the machine slows both. The standard error of
+the logarithm of a median m of n calls with quartiles a and b is about
+
+    1.253 / sqrt(n) * log(b / a) / 1.349,
+
+as for n normal values. A share's change between two runs has the errors of four medians and, twice, DRIFT. It counts
+where it is larger than the quantile of the normal distribution that all rows of a comparison together exceed by chance
+once in 1 / FALSE_ALARMS comparisons.
+"""
+
+import argparse
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from statistics import NormalDist
+
+from ..training import OptionError
+from . import record
+from .agreement import ROUNDING_FACTOR
+from .timing import DISTURBED
+from .variants import EAGER, FUSED
+
+FALSE_ALARMS = 0.01
+# Standard deviation of the logarithm of a share between runs of the same program that quartiles do not show: addresses,
+# clock rates. docs/performance.md says how it was measured.
+DRIFT = 0.02
+# Of a normal distribution, in standard deviations: a median's standard error times sqrt(n); the quartiles' distance.
+MEDIAN_ERROR, QUARTILES = math.sqrt(math.pi / 2), 2 * NormalDist().inv_cdf(0.75)
+# The count of bytes has no noise, but other versions of torch keep a few small tensors more or less.
+MEMORY_SLACK = 0.02
+# What two documents must have in common, and what names a case.
+SAME = {
+    "machine": ("cpu", "cores", "threads", "instruction_sets", "gpus"),
+    "versions": ("torch",),
+    "settings": ("device", "dtype", "hidden", "n_layers", "n_systems"),
+}
+SIZES = ("case", "network", "nodes", "edges", "neighbours", "hidden", "edge_dim", "layers", "graph", "dtype")
+
+Key = tuple[tuple, str]
+
+
+@dataclass(frozen=True)
+class Change:
+    """Of one figure of one row.
+
+    Attributes:
+        worse: else better.
+        sentence: what changed, and how much.
+    """
+
+    worse: bool
+    sentence: str
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """All changes beyond noise.
+
+    Attributes:
+        rows: how many rows both documents have.
+        missing: names of rows that only the old one has.
+        noticed: the smallest slowdown that would count, as a fraction, of each row.
+    """
+
+    changes: list[Change]
+    rows: int
+    missing: list[str]
+    noticed: list[float]
+
+
+def add_option(parser: argparse.ArgumentParser) -> None:
+    """Add ``--compare`` to a command that measures."""
+    text = "an earlier run's JSON: exit code 1 if clof_ext became slower, larger or less exact, beyond noise"
+    parser.add_argument("--compare", type=Path, metavar="OLD", help=text)
+
+
+def read_old(path: Path | None, head: dict) -> dict | None:
+    """The document to compare with, before anything is measured; None if there is no path.
+
+    Args:
+        head: the new document, as yet without cases.
+
+    Raises:
+        OptionError, FileError: the two cannot be compared.
+    """
+    if path is None:
+        return None
+    old = record.read(path)
+    reasons = list(_differences(old, head))
+    if reasons:
+        raise OptionError(f"--compare {path} cannot be compared with this run: {'; '.join(reasons)}.")
+    return old
+
+
+def _differences(old: dict, new: dict) -> Iterator[str]:
+    """Why shares of eager's time do not mean the same in both."""
+    if old["benchmark"] != new["benchmark"]:
+        yield f"it is of the benchmark {old['benchmark']}, this of {new['benchmark']}"
+        return
+    for part, names in SAME.items():
+        for name in names:
+            was, now = old[part].get(name), new[part].get(name)
+            if was != now:
+                yield f"{name} is {was} there and {now} here"
+
+
+def report(old: dict, new: dict) -> int:
+    """Print what changed.
+
+    Returns:
+        The exit code: 1 if something became worse.
+
+    Raises:
+        OptionError: no row is in both.
+    """
+    found = compare(old, new)
+    print(f"\nCompared with {old['date']}, commit {old['commit']}:")
+    print("\n".join(change.sentence for change in found.changes) or "nothing changed beyond noise")
+    for name in found.missing:
+        print(f"{name}: measured there, not here")
+    least, most = min(found.noticed), max(found.noticed)
+    print(f"{found.rows} rows were compared; slowdowns from {least:.0%} to {most:.0%} on would have been noticed.")
+    for place, document in {"in the earlier run": old, "here": new}.items():
+        others = max(row.get("others") or 0 for case in document["cases"] for row in case["measurements"])
+        if others > DISTURBED:
+            print(f"Other programs used {others:.1f} cores {place}: repeat before you believe a change.")
+    return 1 if any(change.worse for change in found.changes) else 0
+
+
+def compare(old: dict, new: dict) -> Comparison:
+    """Changes of all rows of clof_ext that are in both documents.
+
+    Raises:
+        OptionError: there is none.
+    """
+    before, after = _rows(old), _rows(new)
+    shared = [key for key in before if key in after]
+    if not shared:
+        raise OptionError("The two runs cannot be compared: no size and pass is in both.")
+    quantile = NormalDist().inv_cdf(1 - FALSE_ALARMS / len(shared))
+    changes, noticed = [], []
+    for key in shared:
+        bound = quantile * _noise(before[key], after[key])
+        noticed.append(math.expm1(bound))
+        changes += _changes(_name(key), before[key], after[key], bound)
+    return Comparison(changes, len(shared), [_name(key) for key in before if key not in after], noticed)
+
+
+def _rows(document: dict) -> dict[Key, dict[str, dict]]:
+    """Rows of eager and clof_ext, by size and pass, of what both have."""
+    found: dict[Key, dict[str, dict]] = {}
+    for case in document["cases"]:
+        size = tuple((name, case[name]) for name in SIZES if name in case)
+        for row in case["measurements"]:
+            found.setdefault((size, row["pass"]), {})[row["variant"]] = row
+    return {key: rows for key, rows in found.items() if {EAGER, FUSED} <= set(rows)}
+
+
+def _name(key: Key) -> str:
+    size, direction = key
+    return f"{', '.join(value if isinstance(value, str) else f'{name} {value}' for name, value in size)}, {direction}"
+
+
+def _noise(*both: dict[str, dict]) -> float:
+    """Standard error of the change of a share's logarithm."""
+    medians = [_log_error(rows[name]) for rows in both for name in (EAGER, FUSED)]
+    return math.hypot(*medians, *(DRIFT for _ in both))
+
+
+def _log_error(row: dict) -> float:
+    return MEDIAN_ERROR / math.sqrt(row["repeats"]) * math.log(row["upper_ms"] / row["lower_ms"]) / QUARTILES
+
+
+def _changes(name: str, before: dict[str, dict], after: dict[str, dict], bound: float) -> Iterator[Change]:
+    was, now = (rows[EAGER]["median_ms"] / rows[FUSED]["median_ms"] for rows in (before, after))
+    change = math.log(was / now)
+    if abs(change) > bound:
+        words = f"{name}: {'slower' if change > 0 else 'faster'}: x eager was {was:.2f}, is {now:.2f}"
+        yield Change(change > 0, f"{words} ({abs(was / now - 1):.0%}; noise explains {math.expm1(bound):.0%})")
+    old, new = before[FUSED], after[FUSED]
+    if abs(new["peak_bytes"] - old["peak_bytes"]) > MEMORY_SLACK * old["peak_bytes"]:
+        larger = new["peak_bytes"] > old["peak_bytes"]
+        sizes = [f"{row['peak_bytes'] / record.MIB:.2f}" for row in (old, new)]
+        yield Change(larger, f"{name}: {'larger' if larger else 'smaller'}: peak MiB was {sizes[0]}, is {sizes[1]}")
+    for kind, error in new["errors"].items():
+        exact = old["errors"][kind]
+        if max(error, exact) > ROUNDING_FACTOR * min(error, exact):
+            words = f"{name}: {'less' if error > exact else 'more'} exact"
+            yield Change(error > exact, f"{words}: error of {kind} was {exact:.1e}, is {error:.1e}")
