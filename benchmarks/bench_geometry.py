@@ -128,6 +128,15 @@ def table(rows: list[dict]) -> str:
     return "\n".join(lines)
 
 
+def markdown(document: dict) -> list[str]:
+    """Lines of a table."""
+    lines = ["| op | ms (quartiles) | GB/s | of copy |", "| --- | --- | --- | --- |"]
+    for row in document["measurements"]:
+        times = f"{row['median_ms']:.3g} ({row['lower_ms']:.3g} to {row['upper_ms']:.3g})"
+        lines.append(f"| {row['op']} | {times} | {row['gb_per_s']:.1f} | {row['fraction_of_copy']:.0%} |")
+    return lines
+
+
 def main(arguments: list[str]) -> None:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.bench_geometry", description=__doc__)
     parser.add_argument("--edges", type=int, default=4_000_000)
@@ -151,7 +160,10 @@ def main(arguments: list[str]) -> None:
         **about,
         "clock": clock_of(device),
         "environment": KEEP_FREED_MEMORY if options.device == "cpu" else {},
-        "settings": {"edges": options.edges, "channels": options.channels, "dtype": "float32", "order": 1},
+        "settings": {
+            **{"device": options.device, "edges": options.edges, "channels": options.channels},
+            **{"dtype": "float32", "order": 1},
+        },
         "measurements": rows,
     }
     path = options.output / f"geometry_{machine.slug(device)}.json"

@@ -161,7 +161,8 @@ def _rows(document: dict) -> dict[Key, dict[str, dict]]:
 
 def _name(key: Key) -> str:
     size, direction = key
-    return f"{', '.join(value if isinstance(value, str) else f'{name} {value}' for name, value in size)}, {direction}"
+    words = [value if isinstance(value, str) else f"{name} {value}" for name, value in size]
+    return ", ".join([*words, direction])
 
 
 def _noise(*both: dict[str, dict]) -> float:
@@ -186,7 +187,9 @@ def _changes(name: str, before: dict[str, dict], after: dict[str, dict], bound: 
         sizes = [f"{row['peak_bytes'] / record.MIB:.2f}" for row in (old, new)]
         yield Change(larger, f"{name}: {'larger' if larger else 'smaller'}: peak MiB was {sizes[0]}, is {sizes[1]}")
     for kind, error in new["errors"].items():
-        exact = old["errors"][kind]
-        if max(error, exact) > ROUNDING_FACTOR * min(error, exact):
-            words = f"{name}: {'less' if error > exact else 'more'} exact"
-            yield Change(error > exact, f"{words}: error of {kind} was {exact:.1e}, is {error:.1e}")
+        earlier = old["errors"][kind]
+        # Written so that nan is worse.
+        worse = not error <= ROUNDING_FACTOR * earlier
+        if worse or ROUNDING_FACTOR * error < earlier:
+            words = f"{name}: {'less' if worse else 'more'} exact"
+            yield Change(worse, f"{words}: error of {kind} was {earlier:.1e}, is {error:.1e}")

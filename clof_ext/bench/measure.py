@@ -45,7 +45,7 @@ PASSES = {
     "forward+backward": Pass(forward_backward, arrays),
     "second-order": Pass(force_step, second_arrays),
 }
-# torch.compile records no derivative of a backward pass.
+# What torch.compile cannot do.
 UNCOMPILED = "second-order"
 
 
@@ -111,6 +111,8 @@ def _contest(job: Job, inputs: Inputs, say: Say) -> tuple[dict[str, Contestant],
     left_out = {} if job.compiled else {COMPILE: "not asked for: --compile"}
     if job.compiled and job.device.type == "cpu" and machine.compiler() is None:
         left_out[COMPILE] = "it finds no C++ compiler"
+    if COMPILE not in left_out and UNCOMPILED in job.passes:
+        left_out[f"{COMPILE}, {UNCOMPILED}"] = "it records no derivative of a backward pass"
     contestants = {}
     for name, make in VARIANTS.items():
         if name not in left_out:

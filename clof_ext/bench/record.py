@@ -12,8 +12,11 @@ MIB = 2**20
 TEXT_COLUMNS = 2
 
 
-def read(path: Path) -> dict:
-    """A document that ``write`` wrote.
+def read(path: Path, version: int = FORMAT) -> dict:
+    """A document of measurements.
+
+    Args:
+        version: of its format.
 
     Raises:
         FileError: the file is missing, is no JSON, or has another format.
@@ -23,8 +26,8 @@ def read(path: Path) -> dict:
     except (OSError, ValueError) as error:
         raise FileError(f"{path} must be a JSON file of measurements; {error}.") from None
     found = document.get("format") if isinstance(document, dict) else None
-    if found != FORMAT:
-        raise FileError(f"{path} must have format {FORMAT}; got {found}.")
+    if found != version:
+        raise FileError(f"{path} must have format {version}; got {found}.")
     return document
 
 
