@@ -1,6 +1,7 @@
 """Puts tables and plots into docs/performance.md.
 
-Run ``python -m benchmarks.performance SWEEP.json ERRORS.json PEERS.json GEOMETRY.json``, all of one machine.
+Run ``python -m benchmarks.performance SWEEP.json ERRORS.json PEERS.json GEOMETRY.json BENCH.json``, all of one
+machine.
 """
 
 import os
@@ -10,14 +11,14 @@ from pathlib import Path
 from clof_ext.bench import record
 from clof_ext.training import replace_file
 
-from . import bench_geometry, cpu_roofline, error_table, sweep_report
+from . import bench_geometry, bench_table, cpu_roofline, error_table, sweep_report
 from .files import replace_between
 from .peers import table
 from .readme import ROOT
 
 PAGE = ROOT / "docs" / "performance.md"
 BEGIN, END = "<!-- {}: made by `python -m benchmarks.performance`; do not edit -->", "<!-- /{} -->"
-SECTIONS = ("sweep", "second derivatives", "errors", "peers", "geometry", "roofline")
+SECTIONS = ("sweep", "second derivatives", "errors", "peers", "geometry", "roofline", "dtypes and depths")
 
 
 def marks(name: str) -> tuple[str, str]:
@@ -25,9 +26,11 @@ def marks(name: str) -> tuple[str, str]:
     return BEGIN.format(name), END.format(name)
 
 
-def sections(sweep_path: Path, errors_path: Path, peers_path: Path, geometry_path: Path) -> dict[str, str]:
+def sections(
+    sweep_path: Path, errors_path: Path, peers_path: Path, geometry_path: Path, bench_path: Path
+) -> dict[str, str]:
     """Markdown of each section."""
-    sweep, errors, peers = map(record.read, (sweep_path, errors_path, peers_path))
+    sweep, errors, peers, bench = map(record.read, (sweep_path, errors_path, peers_path, bench_path))
     geometry = record.read(geometry_path, bench_geometry.FORMAT)
     plot = f"![Ratios over sizes, and rates of the products]({_relative(sweep_path.with_suffix('.png'))})"
     roofline = f"![Rates under the machine's roofs]({_relative(roofline_path(sweep_path))})"
@@ -39,6 +42,7 @@ def sections(sweep_path: Path, errors_path: Path, peers_path: Path, geometry_pat
         [*table.markdown(peers), "", _source(peers, peers_path)],
         [*bench_geometry.markdown(geometry), "", of_geometry],
         [roofline, "", *cpu_roofline.markdown(geometry, sweep), "", of_geometry, "", source],
+        [*bench_table.markdown(bench), "", _source(bench, bench_path)],
     )
     return {name: "\n".join(lines) for name, lines in zip(SECTIONS, texts, strict=True)}
 
@@ -61,7 +65,7 @@ def _relative(path: Path) -> str:
 
 
 def main(*paths: Path) -> None:
-    sweep_path, _, _, geometry_path = paths
+    sweep_path, _, _, geometry_path, _ = paths
     geometry, sweep = record.read(geometry_path, bench_geometry.FORMAT), record.read(sweep_path)
     replace_file(roofline_path(sweep_path), lambda beside: cpu_roofline.save(geometry, sweep, beside))
     for name, text in sections(*paths).items():

@@ -17,7 +17,8 @@ WRONG_USE, INTERRUPTED = 2, 130
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    options = _parser().parse_args(arguments)
+    arguments = sys.argv[1:] if arguments is None else list(arguments)
+    options = _parser().parse_args(arguments, argparse.Namespace(words=arguments))
     try:
         return options.run(options)
     except (ExplainedError, OSError) as error:

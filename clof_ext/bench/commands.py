@@ -23,8 +23,9 @@ REPEATS = 9
 EXPLAINED = """\
 ms: median and quartiles of the calls. x eager: times faster. peak: memory that one call adds.
 error: the largest relative error of outputs and gradients against eager in float64.
-cold: making the program and its first call, compilers included; warm-up: the second call. Neither is in ms."""
-HEADERS = ("pass", "variant", "ms", "quartiles", "x eager", "peak MiB", "error", "cold s", "warm-up s")
+cold: making the program and its first call, compilers included; warm-up: the second call. Neither is in ms.
+J: energy that the processors take for a call; "-" where their counters (RAPL) cannot be read, and on GPUs."""
+HEADERS = ("pass", "variant", "ms", "quartiles", "x eager", "peak MiB", "error", "cold s", "warm-up s", "J")
 
 
 def add_commands(commands: "argparse._SubParsersAction") -> None:
@@ -108,7 +109,7 @@ def _head(options: argparse.Namespace) -> dict:
     return {
         "format": record.FORMAT,
         "benchmark": "bench",
-        "command": shlex.join(["clof-ext", *sys.argv[1:]]),
+        "command": shlex.join(["clof-ext", *options.words]),
         **machine.describe(),
         "settings": {"device": options.device, "seconds": options.seconds, "repeats": REPEATS},
     }
@@ -146,4 +147,5 @@ def _cells(row: dict) -> tuple[str, ...]:
         f"{max(row['errors'].values()):.1e}",
         f"{row['cold_start_s']:.3f}",
         f"{row['warm_up_s']:.3f}",
+        "-" if row["joules"] is None else f"{row['joules']:.3g}",
     )

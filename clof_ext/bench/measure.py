@@ -8,7 +8,7 @@ from functools import partial
 import torch
 from torch import nn
 
-from . import machine
+from . import energy, machine
 from .agreement import Errors, check, largest_of
 from .memory import peak_bytes
 from .one_layer import (
@@ -108,7 +108,7 @@ def _contest(job: Job, inputs: Inputs, say: Say) -> tuple[dict[str, Contestant],
     say(f"{job.size} {job.dtype}: eager in float64, which errors refer to")
     eager = make_network(job.size).to(job.device, DTYPES[job.dtype])
     exact = _results(copy.deepcopy(eager).double(), inputs.to(torch.float64), job.passes)
-    left_out = {} if job.compiled else {COMPILE: "not asked for: --compile"}
+    left_out = {} if job.compiled else {COMPILE: "--compile was not given"}
     if job.compiled and job.device.type == "cpu" and machine.compiler() is None:
         left_out[COMPILE] = "it finds no C++ compiler"
     if COMPILE not in left_out and UNCOMPILED in job.passes:
@@ -156,6 +156,7 @@ def _measure_pass(key: str, job: Job, inputs: Inputs, contestants: dict[str, Con
     calls = {name: partial(PASSES[key].run, entry.program, inputs) for name, entry in taking_part.items()}
     peaks = {name: _peak(call, taking_part[name].program, inputs, job.device) for name, call in calls.items()}
     timings = interleave(calls, seconds=job.seconds, repeats=job.repeats, device=job.device)
+    counters = energy.packages() if job.device.type == "cpu" else []
     return [
         {
             "variant": name,
@@ -163,6 +164,7 @@ def _measure_pass(key: str, job: Job, inputs: Inputs, contestants: dict[str, Con
             **milliseconds(timing),
             "ratio_to_eager": timings[EAGER].median / timing.median,
             "peak_bytes": peaks[name],
+            "joules": energy.joules(calls[name], counters),
             "errors": asdict(taking_part[name].errors),
             "cold_start_s": taking_part[name].cold[key],
             "warm_up_s": taking_part[name].warm[key],

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from clof_ext import cli
-from clof_ext.bench import machine, measure, record, timing, variants
+from clof_ext.bench import energy, machine, measure, record, timing, variants
 from clof_ext.bench.agreement import largest_of
 from clof_ext.bench.one_layer import Size, errors, make_inputs, make_network, outputs_alone, second_arrays
 from clof_ext.bench.variants import COMPILE, EAGER, FUSED
@@ -28,6 +28,7 @@ def test_every_combination_and_pass_is_measured(tmp_path, capsys):
     assert bench(*options, "--json", str(path)) == 0
     assert torch.get_num_threads() == before
     document = record.read(path)
+    assert document["command"].startswith("clof-ext bench --nodes 12 --neighbors 3")
     assert document["machine"]["threads"] == 1
     assert [(case["network"], case["layers"]) for case in document["cases"]] == [
         ("clofnet", 1), ("clofnet", 2), ("egnn", 1), ("egnn", 2)
@@ -42,7 +43,7 @@ def test_every_combination_and_pass_is_measured(tmp_path, capsys):
             assert row["peak_bytes"] > 0 and 0 < row["errors"]["gradients"] < 1e-3
             assert row["cold_start_s"] > 0 and row["warm_up_s"] > 0
         assert rows[1]["ratio_to_eager"] == pytest.approx(rows[0]["median_ms"] / rows[1]["median_ms"])
-        assert case["left_out"] == {COMPILE: "not asked for: --compile"}
+        assert case["left_out"] == {COMPILE: "--compile was not given"}
     shown = capsys.readouterr().out
     assert "clofnet, 2 layers, 12 nodes x 3 neighbors, hidden 6, edge features 2, float32" in shown
     assert shown.count("second-order") == 8
@@ -83,7 +84,7 @@ def test_a_wrong_layer_is_not_timed(name: str, monkeypatch, tmp_path, capsys):
     def disturbed(network):
         network = copy.deepcopy(network)
         with torch.no_grad():
-            network.layers[0].layer.edge_mlp[0].weight[0, 0] += 1e-2
+            network.layers[0].layer.edge_mlp[0].weight[0] += 1
         return network
 
     monkeypatch.setitem(variants.VARIANTS, FUSED, disturbed)
@@ -127,6 +128,25 @@ def test_wrong_options_are_explained(arguments, words, monkeypatch, capsys):
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     assert bench(*arguments) == 2
     assert words in capsys.readouterr().err
+
+
+def test_energy_is_what_the_counters_count(tmp_path):
+    """Two processors, one of which begins again at 0; a part of a processor counts in it, not beside it."""
+    folders = [tmp_path / name for name in ("intel-rapl:0", "intel-rapl:1", "intel-rapl:0:0", "other")]
+    for folder in folders:
+        folder.mkdir()
+        (folder / "energy_uj").write_text("900")
+        (folder / "max_energy_range_uj").write_text("1000")
+
+    def call():
+        (folders[0] / "energy_uj").write_text("950")
+        (folders[1] / "energy_uj").write_text("50")
+
+    found = energy.packages(tmp_path)
+    assert found == folders[:2]
+    assert energy.joules(call, found, seconds=0) == pytest.approx((50 + 150) * 1e-6)
+    assert energy.packages(tmp_path / "missing") == []
+    assert energy.joules(call, []) is None
 
 
 def test_the_room_imports_nothing_optional():
