@@ -117,7 +117,12 @@ def _contest(job: Job, inputs: Inputs, say: Say) -> tuple[dict[str, Contestant],
     for name, make in VARIANTS.items():
         if name not in left_out:
             say(f"{job.size} {job.dtype}: starting {name} and comparing its results")
-            contestants[name] = _start(name, partial(make, eager), inputs, exact, job)
+            try:
+                contestants[name] = _start(name, partial(make, eager), inputs, exact, job)
+            except RuntimeError as error:
+                if name != COMPILE:
+                    raise
+                left_out[name] = next(filter(str.strip, str(error).splitlines()), type(error).__name__)
     check(contestants[FUSED].errors, contestants[EAGER].errors, DTYPES[job.dtype], FUSED)
     return contestants, left_out
 

@@ -79,6 +79,16 @@ def test_no_compiler_is_told(monkeypatch, capsys):
     assert "torch.compile was not measured: it finds no C++ compiler" in capsys.readouterr().out
 
 
+def test_a_compiler_that_fails_is_told(monkeypatch, capsys):
+    def compiled(network):
+        raise RuntimeError("\nNo working C++ compiler found\nand more")
+
+    monkeypatch.setitem(variants.VARIANTS, COMPILE, compiled)
+    monkeypatch.setattr(machine, "compiler", lambda: "c++")
+    assert bench("--compile", "--passes", "forward") == 0
+    assert "torch.compile was not measured: No working C++ compiler found\n" in capsys.readouterr().out
+
+
 @pytest.mark.parametrize("name", ["forward", "second-order"])
 def test_a_wrong_layer_is_not_timed(name: str, monkeypatch, tmp_path, capsys):
     def disturbed(network):

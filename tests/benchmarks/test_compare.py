@@ -76,6 +76,13 @@ def test_a_slowdown_fails(slower: float, capsys):
     assert slow[0].startswith("clofnet, nodes 0, hidden 64, forward: slower")
 
 
+@pytest.mark.parametrize(("slower", "least", "most"), [(1.1, 0.3, 0.5), (1.15, 0.95, 1.0)])
+def test_how_much_is_found(slower: float, least: float, most: float):
+    """What docs/performance.md says."""
+    found = [compare.compare(made(k), made(1000 + k, slower=slower)).changes for k in range(100)]
+    assert least <= sum(change.worse for changes in found for change in changes) / 800 <= most
+
+
 def test_what_would_be_noticed_is_told():
     found = compare.compare(made(1), made(2))
     assert found.rows == len(found.noticed) == 8
