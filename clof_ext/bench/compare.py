@@ -29,7 +29,7 @@ FALSE_ALARMS = 0.01
 DRIFT = 0.02
 # Of a normal distribution, in standard deviations: a median's standard error times sqrt(n); the quartiles' distance.
 MEDIAN_ERROR, QUARTILES = math.sqrt(math.pi / 2), 2 * NormalDist().inv_cdf(0.75)
-# The count of bytes has no noise, but other versions of torch keep a few small tensors more or less.
+# The count of bytes has no noise; a smaller change is not worth an alarm.
 MEMORY_SLACK = 0.02
 # What two documents must have in common, and what names a case.
 SAME = {

@@ -1,14 +1,13 @@
 """The sweep from end to end at tiny sizes, what it leaves out, and what its tables and plot say."""
 
 import copy
-import json
 from dataclasses import replace
 
 import pytest
 import torch
 
 from benchmarks import sweep, sweep_measure, sweep_plot, sweep_report
-from clof_ext.bench import machine, record
+from clof_ext.bench import machine, record, timing
 from clof_ext.bench.one_layer import GRAPHS, PASSES, Size, about, make_inputs
 from clof_ext.bench.variants import COMPILE, EAGER, FUSED
 
@@ -73,7 +72,9 @@ def test_quick_run(flags, no_compiler, tmp_path, capsys):
 
 
 def test_a_run_goes_on_where_another_ended(no_compiler, tmp_path, capsys, monkeypatch):
+    """What it lacks, and what others disturbed, is measured; the rest stays."""
     monkeypatch.setattr(sweep, "_gemm", lambda limits: {"1024": 1e11})
+    monkeypatch.setattr(timing, "others_seconds", lambda: None)
     arguments = ["--quick", "--output", str(tmp_path)]
     assert sweep.main([*arguments, "--resume"]) == 2
     assert "--resume is not possible" in capsys.readouterr().err
@@ -82,7 +83,8 @@ def test_a_run_goes_on_where_another_ended(no_compiler, tmp_path, capsys, monkey
     first = record.read(path)
     ended = copy.deepcopy(first)
     ended["cases"][1] |= {"measurements": [], "left_out": {FUSED: "the run's minutes were over"}}
-    path.write_text(json.dumps(ended))
+    ended["cases"][2]["measurements"][0]["others"] = 0.5
+    record.write(path, ended)
 
     assert sweep.main([*arguments, "--resume"]) == 0
     second = record.read(path)
@@ -91,6 +93,7 @@ def test_a_run_goes_on_where_another_ended(no_compiler, tmp_path, capsys, monkey
     assert second["cases"][1]["measurements"] and second["cases"][1]["left_out"] == {
         COMPILE: "there is no C++ compiler"
     }
+    assert not any(row["others"] for row in second["cases"][2]["measurements"])
     assert len(second["runs"]) == 2
 
     monkeypatch.setattr(machine, "memory_bytes", lambda: 1)
