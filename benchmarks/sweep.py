@@ -135,7 +135,8 @@ def _measure(document: dict, sizes: Sequence[Size], twice: Sequence[Size], limit
     }
     document["second_derivatives"] = list(seconds.values())
     known = {_size_of(case): case for case in document["cases"]}
-    for size in sizes:
+    # What others disturbed comes after what was never measured.
+    for size in sorted(sizes, key=lambda size: size in known and bool(known[size]["measurements"])):
         if size not in known or not _is_good(known[size]):
             known[size] = sweep.measure(size)
             document["cases"] = [known[one] for one in sizes if one in known]
