@@ -1,13 +1,13 @@
 """A run beside an earlier one: which rows of clof_ext became slower, larger or less exact, beyond the runs' noise.
 
-Judged is a row's time as a share of eager's in the same run: what slows the machine slows both. The standard error of
-the logarithm of a median m of n calls with quartiles a and b is about
+Judged is a row's time where no other program ran in both runs; else its share of eager's time in the same run: what
+slows the machine slows both. The standard error of the logarithm of a median of n calls with quartiles a and b is about
 
     1.253 / sqrt(n) * log(b / a) / 1.349,
 
-as for n normal values. A share's change between two runs has the errors of four medians and, twice, DRIFT. It counts
-where it is larger than the quantile of the normal distribution that all rows of a comparison together exceed by chance
-once in 1 / FALSE_ALARMS comparisons.
+as for n normal values. A change between two runs has the errors of its medians, two or four, and twice that of a drift.
+It counts where it is larger than the quantile of the normal distribution that all rows of a comparison together exceed
+by chance once in 1 / FALSE_ALARMS comparisons.
 """
 
 import argparse
@@ -24,9 +24,9 @@ from .timing import DISTURBED
 from .variants import EAGER, FUSED
 
 FALSE_ALARMS = 0.01
-# Standard deviation of the logarithm of a share between runs of the same program that quartiles do not show: addresses,
-# clock rates. docs/performance.md says how it was measured.
-DRIFT = 0.02
+# Standard deviations of the logarithms of clof_ext's time, and of its share of eager's, between runs of one program on
+# a quiet machine, which quartiles do not show: measured by benchmarks.drift. Eager's training steps vary most.
+DRIFT_OF_TIME, DRIFT_OF_SHARE = 0.04, 0.12
 # Of a normal distribution, in standard deviations: a median's standard error times sqrt(n); the quartiles' distance.
 MEDIAN_ERROR, QUARTILES = math.sqrt(math.pi / 2), 2 * NormalDist().inv_cdf(0.75)
 # The count of bytes has no noise; a smaller change is not worth an alarm.
@@ -143,9 +143,14 @@ def compare(old: dict, new: dict) -> Comparison:
     quantile = NormalDist().inv_cdf(1 - FALSE_ALARMS / len(shared))
     changes, noticed = [], []
     for key in shared:
+        slowdown, words = _slowdown(before[key], after[key])
         bound = quantile * _noise(before[key], after[key])
         noticed.append(math.expm1(bound))
-        changes += _changes(_name(key), before[key], after[key], bound)
+        if abs(slowdown) > bound:
+            size = f"{math.expm1(abs(slowdown)):.0%}; noise explains {math.expm1(bound):.0%}"
+            kind = "slower" if slowdown > 0 else "faster"
+            changes.append(Change(slowdown > 0, f"{_name(key)}: {kind}: {words} ({size})"))
+        changes += _other_changes(_name(key), before[key][FUSED], after[key][FUSED])
     return Comparison(changes, len(shared), [_name(key) for key in before if key not in after], noticed)
 
 
@@ -165,23 +170,33 @@ def _name(key: Key) -> str:
     return ", ".join([*words, direction])
 
 
+def _quiet(*both: dict[str, dict]) -> bool:
+    """Whether no other program ran while a row was measured; False where that is not known."""
+    others = [rows[FUSED].get("others") for rows in both]
+    return all(cores is not None and cores <= DISTURBED for cores in others)
+
+
+def _slowdown(before: dict[str, dict], after: dict[str, dict]) -> tuple[float, str]:
+    """Logarithm of how many times slower a row became, and of what."""
+    times = [rows[FUSED]["median_ms"] for rows in (before, after)]
+    if _quiet(before, after):
+        return math.log(times[1] / times[0]), f"ms were {times[0]:.3g}, are {times[1]:.3g}"
+    ratios = [rows[EAGER]["median_ms"] / rows[FUSED]["median_ms"] for rows in (before, after)]
+    return math.log(ratios[0] / ratios[1]), f"x eager was {ratios[0]:.2f}, is {ratios[1]:.2f}"
+
+
 def _noise(*both: dict[str, dict]) -> float:
-    """Standard error of the change of a share's logarithm."""
-    medians = [_log_error(rows[name]) for rows in both for name in (EAGER, FUSED)]
-    return math.hypot(*medians, *(DRIFT for _ in both))
+    """Standard error of a slowdown's logarithm."""
+    names, drift = ((FUSED,), DRIFT_OF_TIME) if _quiet(*both) else ((EAGER, FUSED), DRIFT_OF_SHARE)
+    return math.hypot(*(_log_error(rows[name]) for rows in both for name in names), *(drift for _ in both))
 
 
 def _log_error(row: dict) -> float:
     return MEDIAN_ERROR / math.sqrt(row["repeats"]) * math.log(row["upper_ms"] / row["lower_ms"]) / QUARTILES
 
 
-def _changes(name: str, before: dict[str, dict], after: dict[str, dict], bound: float) -> Iterator[Change]:
-    was, now = (rows[EAGER]["median_ms"] / rows[FUSED]["median_ms"] for rows in (before, after))
-    change = math.log(was / now)
-    if abs(change) > bound:
-        words = f"{name}: {'slower' if change > 0 else 'faster'}: x eager was {was:.2f}, is {now:.2f}"
-        yield Change(change > 0, f"{words} ({abs(was / now - 1):.0%}; noise explains {math.expm1(bound):.0%})")
-    old, new = before[FUSED], after[FUSED]
+def _other_changes(name: str, old: dict, new: dict) -> Iterator[Change]:
+    """Of memory and errors."""
     if abs(new["peak_bytes"] - old["peak_bytes"]) > MEMORY_SLACK * old["peak_bytes"]:
         larger = new["peak_bytes"] > old["peak_bytes"]
         sizes = [f"{row['peak_bytes'] / record.MIB:.2f}" for row in (old, new)]

@@ -1,6 +1,7 @@
 """A comparison with an earlier run: noise passes, changes are named, and what cannot be compared is refused."""
 
 import copy
+import math
 import random
 import statistics
 
@@ -13,32 +14,42 @@ from clof_ext.bench.variants import EAGER, FUSED
 from clof_ext.training import OptionError
 
 EAGER_MS, FUSED_MS = 30.0, 10.0
+# What is left of a share's when clof_ext's own is taken from it.
+EAGER_DRIFT = math.sqrt(compare.DRIFT_OF_SHARE**2 - compare.DRIFT_OF_TIME**2)
 
 
-def row(variant: str, key: str, durations: list[float], peak: int = 10 * record.MIB, error: float = 1e-6) -> dict:
+def row(variant: str, key: str, durations: list[float], peak: int, error: float, others: float | None) -> dict:
     lower, median, upper = statistics.quantiles(durations, n=4, method="inclusive")
-    times = {"lower_ms": lower, "median_ms": median, "upper_ms": upper, "repeats": len(durations)}
     return {
-        "variant": variant,
-        "pass": key,
-        **times,
-        "peak_bytes": peak,
-        "errors": {"outputs": error, "gradients": error},
+        **{"variant": variant, "pass": key, "lower_ms": lower, "median_ms": median, "upper_ms": upper},
+        **{
+            "repeats": len(durations),
+            "others": others,
+            "peak_bytes": peak,
+            "errors": {"outputs": error, "gradients": error},
+        },
     }
 
 
-def made(seed: int, *, spread: float = 0.03, slower: float = 1.0, repeats: int = 15, sizes: int = 4, **figures) -> dict:
-    """A run of normal noise, in which clof_ext takes ``slower`` times as long, on a machine of a random speed."""
-    generator = random.Random(seed)
-    speed = generator.uniform(0.5, 2)
+def made(seed: int, *, spread: float = 0.03, slower: float = 1.0, repeats: int = 15, sizes: int = 4, quiet: bool = True,
+         peak: int = 10 * record.MIB, error: float = 1e-6) -> dict:  # fmt: skip
+    """A run in which clof_ext takes ``slower`` times as long; on a quiet machine, else on one of a random speed.
 
-    def durations(median: float) -> list[float]:
-        return [speed * median * generator.gauss(1, spread) for _ in range(repeats)]
+    Calls scatter by normal noise, and medians by what was measured between runs.
+    """
+    generator = random.Random(seed)
+    speed, others = (1.0, 0.01) if quiet else (generator.uniform(0.5, 2), 1.0)
+
+    def timed(variant: str, key: str, milliseconds: float, drift: float) -> dict:
+        median = speed * milliseconds * math.exp(generator.gauss(0, drift))
+        durations = [median * generator.gauss(1, spread) for _ in range(repeats)]
+        return row(variant, key, durations, peak, error, others)
 
     cases = []
     for size in range(sizes):
-        rows = [row(EAGER, key, durations(EAGER_MS)) for key in ("forward", "forward+backward")]
-        rows += [row(FUSED, key, durations(slower * FUSED_MS), **figures) for key in ("forward", "forward+backward")]
+        passes = ("forward", "forward+backward")
+        rows = [timed(EAGER, key, EAGER_MS, EAGER_DRIFT) for key in passes]
+        rows += [timed(FUSED, key, slower * FUSED_MS, compare.DRIFT_OF_TIME) for key in passes]
         cases.append({"network": "clofnet", "nodes": 100 * size, "hidden": 64, "measurements": rows})
     return {
         "format": record.FORMAT,
@@ -52,11 +63,13 @@ def made(seed: int, *, spread: float = 0.03, slower: float = 1.0, repeats: int =
     }
 
 
-def test_noise_passes():
+@pytest.mark.parametrize("quiet", [True, False])
+def test_noise_passes(quiet: bool):
     """Of many pairs of the same program, about FALSE_ALARMS may be thought to differ; each has 8 rows."""
     pairs = 200
-    alarms = sum(bool(compare.compare(made(k), made(pairs + k)).changes) for k in range(pairs))
-    assert alarms <= 3 * compare.FALSE_ALARMS * pairs
+    both = ((made(k, quiet=quiet), made(pairs + k, quiet=quiet)) for k in range(pairs))
+    alarms = sum(bool(compare.compare(*pair).changes) for pair in both)
+    assert alarms <= 4 * compare.FALSE_ALARMS * pairs
 
 
 def test_few_noisy_repeats_pass_too():
@@ -66,36 +79,42 @@ def test_few_noisy_repeats_pass_too():
     assert alarms <= 0.1 * pairs
 
 
-@pytest.mark.parametrize("slower", [1.2, 2.0])
-def test_a_slowdown_fails(slower: float, capsys):
-    for seed in range(20):
-        assert compare.report(made(seed), made(100 + seed, slower=slower)) == 1
-    lines = capsys.readouterr().out.splitlines()
-    slow = [line for line in lines if "slower: x eager was" in line]
-    assert len(slow) == 20 * 8
-    assert slow[0].startswith("clofnet, nodes 0, hidden 64, forward: slower")
+def found(slower: float, quiet: bool) -> float:
+    """The share of slower rows that are found."""
+    pairs = [(made(k, quiet=quiet), made(1000 + k, quiet=quiet, slower=slower)) for k in range(100)]
+    return sum(change.worse for pair in pairs for change in compare.compare(*pair).changes) / 800
 
 
-@pytest.mark.parametrize(("slower", "least", "most"), [(1.1, 0.3, 0.5), (1.15, 0.95, 1.0)])
-def test_how_much_is_found(slower: float, least: float, most: float):
+def test_how_much_is_found():
     """What docs/performance.md says."""
-    found = [compare.compare(made(k), made(1000 + k, slower=slower)).changes for k in range(100)]
-    assert least <= sum(change.worse for changes in found for change in changes) / 800 <= most
+    assert 0.45 <= found(1.2, quiet=True) <= 0.6
+    assert found(1.3, quiet=True) > 0.9
+    assert 0.2 <= found(1.5, quiet=False) <= 0.35
+    assert found(2.0, quiet=False) > 0.8
+
+
+def test_a_slowdown_fails(capsys):
+    assert compare.report(made(1), made(2, slower=1.5)) == 1
+    assert compare.report(made(1), made(2, slower=4, quiet=False)) == 1
+    lines = capsys.readouterr().out.splitlines()
+    assert sum("slower: ms were" in line for line in lines) == sum("slower: x eager was" in line for line in lines) == 8
+    assert "clofnet, nodes 0, hidden 64, forward: slower: ms were" in lines[2]
+    assert "Other programs used 1.0 cores here: repeat before you believe a change." in lines
 
 
 def test_what_would_be_noticed_is_told():
-    found = compare.compare(made(1), made(2))
-    assert found.rows == len(found.noticed) == 8
-    smallest = max(found.noticed)
-    assert 0.05 < smallest < 0.2
-    assert len(compare.compare(made(1), made(2, slower=1 + 2 * smallest)).changes) == 8
+    comparison = compare.compare(made(1), made(2))
+    assert comparison.rows == len(comparison.noticed) == 8
+    smallest = max(comparison.noticed)
+    assert 0.15 < smallest < 0.25
+    assert len(compare.compare(made(1), made(2, slower=1 + 3 * smallest)).changes) == 8
 
 
 def test_an_improvement_is_told_and_passes(capsys):
     better = made(2, slower=0.5, peak=5 * record.MIB, error=1e-7)
     assert compare.report(made(1), better) == 0
     shown = capsys.readouterr().out
-    assert shown.count("faster: x eager was") == shown.count("smaller: peak MiB was 10.00, is 5.00") == 8
+    assert shown.count("faster: ms were") == shown.count("smaller: peak MiB was 10.00, is 5.00") == 8
     assert shown.count("more exact: error of outputs was 1.0e-06, is 1.0e-07") == 8
 
 
@@ -175,7 +194,7 @@ def test_commands_compare(tmp_path, capsys, monkeypatch):
     assert cli.main(["bench", *tiny, "--json", str(path)]) == 0
     change_fused(path, 1e6)
     assert cli.main(["bench", *tiny, "--compare", str(path)]) == 1
-    assert "forward: slower: x eager was" in capsys.readouterr().out
+    assert "forward: slower: " in capsys.readouterr().out
     assert cli.main(["bench", *tiny, "--compare", str(path), "--dtype", "float64"]) == 2
     assert "no size and pass is in both" in capsys.readouterr().err
     assert throughput.main(["--quick", "--compare", str(path), "--output", str(tmp_path)]) == 2
