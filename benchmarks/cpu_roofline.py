@@ -162,7 +162,7 @@ def _draw_roofs(axes: Axes, roof: Roofs, ends: tuple[float, float]) -> None:
 
 
 def _draw_points(axes: Axes, found: list[Point]) -> None:
-    """One kind of points: hollow with a backward pass. A layer's two labels lie on opposite sides."""
+    """One kind of points: hollow with a backward pass. Labels of the two kinds lie on opposite sides."""
     first = found[0]
     colour = COLOURS[FUSED] if first.layer else GEOMETRY_COLOUR
     kind = "ClofNet layer" if first.layer else "geometry op"
@@ -170,7 +170,7 @@ def _draw_points(axes: Axes, found: list[Point]) -> None:
     face = "white" if first.backward else colour
     coordinates = [point.intensity for point in found], [point.rate / GIGA for point in found]
     axes.plot(*coordinates, "o", color=colour, markerfacecolor=face, label=label)
-    left = first.layer and not first.backward
+    left = first.layer != first.backward
     style = {"textcoords": "offset points", "fontsize": "x-small", "color": colour}
     style |= {"ha": "right", "va": "bottom"} if left else {"ha": "left", "va": "top"}
     for x, y, point in zip(*coordinates, found, strict=True):

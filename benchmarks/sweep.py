@@ -138,7 +138,10 @@ def _measure(document: dict, sizes: Sequence[Size], twice: Sequence[Size], limit
     # What others disturbed comes after what was never measured.
     for size in sorted(sizes, key=lambda size: size in known and bool(known[size]["measurements"])):
         if size not in known or not _is_good(known[size]):
-            known[size] = sweep.measure(size)
+            case = sweep.measure(size)
+            # A disturbed measurement is better than none.
+            if case["measurements"] or size not in known:
+                known[size] = case
             document["cases"] = [known[one] for one in sizes if one in known]
             _finish(document, run, started)
             record.write(path, document)
