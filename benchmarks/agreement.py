@@ -6,32 +6,9 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
+from clof_ext.bench.agreement import Errors, largest_of, relative
+
 from .workload import Workload
-
-# The largest error that a correct program may have: ten times what rounding gives eager PyTorch in these networks.
-TOLERANCE = {torch.float32: 5e-5, torch.float64: 1e-10}
-ROUNDING_FACTOR = 2
-
-
-class DisagreementError(RuntimeError):
-    """A variant computes something else than the network that it stands for."""
-
-
-@dataclass(frozen=True)
-class Errors:
-    """Largest relative errors, |a - b| / |b| in the Euclidean norm of a tensor, b in float64.
-
-    Attributes:
-        outputs: of the predicted displacements: against positions, which the network hardly moves, all errors vanish.
-        gradients: of the loss in every weight and, where they were asked for, in every input.
-    """
-
-    outputs: float
-    gradients: float
-
-    @property
-    def largest(self) -> float:
-        return max(self.outputs, self.gradients)
 
 
 @dataclass(frozen=True)
@@ -43,9 +20,8 @@ class Results:
 
     def errors(self, truth: "Results") -> Errors:
         """Errors against the truth in all gradients that these results hold."""
-        gradients = [relative(value, truth.gradients[name]) for name, value in self.gradients.items()]
-        # Unlike max, torch's maximum of anything and nan is nan.
-        return Errors(relative(self.displacement, truth.displacement), torch.tensor(gradients).max().item())
+        gradients = {name: relative(value, truth.gradients[name]) for name, value in self.gradients.items()}
+        return Errors(relative(self.displacement, truth.displacement), largest_of(gradients))
 
 
 def results(workload: Workload, predictor: nn.Module, *, of_inputs: bool = True) -> Results:
@@ -68,25 +44,3 @@ def results(workload: Workload, predictor: nn.Module, *, of_inputs: bool = True)
 def exact_results(workload: Workload, eager: nn.Module) -> Results:
     """What the eager network gives in float64 for the same weights and inputs."""
     return results(workload.in_float64(), copy.deepcopy(eager).double())
-
-
-def check(errors: Errors, eager: Errors, dtype: torch.dtype, name: str) -> None:
-    """Raise DisagreementError if an error is no number or above what is allowed.
-
-    That is the tolerance of the dtype or, where rounding takes eager PyTorch itself further from float64, twice its
-    error: gradients that are small differences of large numbers.
-    """
-    for kind in ("outputs", "gradients"):
-        error, allowed = getattr(errors, kind), max(TOLERANCE[dtype], ROUNDING_FACTOR * getattr(eager, kind))
-        # Written so that nan fails.
-        if not error <= allowed:
-            raise DisagreementError(
-                f"{name} does not agree with the published network: relative to eager PyTorch in float64, the error of "
-                f"its {kind} is {error:.1e}; allowed is {allowed:.1e}."
-            )
-
-
-def relative(value: Tensor, exact: Tensor) -> float:
-    """|value - exact| / |exact| in the Euclidean norm; the plain difference where exact is 0."""
-    difference, size = (value - exact).norm(), exact.norm()
-    return (difference / size if size else difference).item()

@@ -20,12 +20,13 @@ import torch
 from torch import Tensor
 
 import clof_ext
+from clof_ext.bench import machine
+from clof_ext.bench.memory import peak_bytes
+from clof_ext.bench.published import Clof_GCL
+from clof_ext.bench.timing import interleave, time_once
+from clof_ext.training import replace_file
 
-from . import machine, roofline
-from .files import replace_file
-from .memory import peak_bytes
-from .published import Clof_GCL
-from .timing import interleave, time_once
+from . import roofline
 
 RESULTS = Path(__file__).parent / "results"
 FORMAT = 1

@@ -18,12 +18,12 @@ import torch
 from torch import Tensor, nn
 
 import clof_ext
+from clof_ext.bench import machine
+from clof_ext.bench.memory import peak_bytes
+from clof_ext.bench.run import clock, threads
+from clof_ext.bench.timing import interleave
 
-from . import machine
 from .files import replace_file
-from .memory import peak_bytes
-from .run import clock, threads
-from .timing import interleave
 
 RESULTS = Path(__file__).parent / "results"
 FORMAT = 1

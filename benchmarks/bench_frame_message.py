@@ -12,11 +12,11 @@ import torch
 from torch import Tensor
 
 import clof_ext
+from clof_ext.bench.memory import peak_bytes
+from clof_ext.bench.published import Clof_GCL, ClofNet_vel
+from clof_ext.bench.timing import interleave
 
 from . import roofline
-from .memory import peak_bytes
-from .published import Clof_GCL, ClofNet_vel
-from .timing import interleave
 
 DEVICE = torch.device("cpu")
 

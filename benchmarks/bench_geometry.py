@@ -8,7 +8,6 @@ own clock is read around batches of calls: the launch of a single one would be a
 """
 
 import argparse
-import json
 import os
 import shlex
 import sys
@@ -20,10 +19,9 @@ import pytest
 import torch
 
 import clof_ext
-from benchmarks import machine
-from benchmarks.files import replace_file
-from benchmarks.timing import BATCH_SECONDS, Timing, interleave, interleave_batches
 from clof_ext import EdgePlan, ops
+from clof_ext.bench import machine, record
+from clof_ext.bench.timing import BATCH_SECONDS, Timing, interleave, interleave_batches, milliseconds
 
 RESULTS = Path(__file__).parent / "results"
 FORMAT = 2
@@ -111,10 +109,7 @@ def measure(num_edges: int, channels: int, device: torch.device, seconds: float)
     return [
         {
             "op": name,
-            "median_ms": 1e3 * time.median,
-            "lower_ms": 1e3 * time.lower,
-            "upper_ms": 1e3 * time.upper,
-            "repeats": time.repeats,
+            **milliseconds(time),
             "calls_per_repeat": time.calls,
             "bytes": timed[name].bytes,
             "gb_per_s": timed[name].bytes / time.median / GIGA,
@@ -131,6 +126,15 @@ def table(rows: list[dict]) -> str:
         share = f"{row['fraction_of_copy']:.0%}"
         lines.append(f"{row['op']:<24}{row['median_ms']:>9.3f}{spread:>19}{row['gb_per_s']:>8.1f}{share:>9}")
     return "\n".join(lines)
+
+
+def markdown(document: dict) -> list[str]:
+    """Lines of a table."""
+    lines = ["| op | ms (quartiles) | GB/s | of copy |", "| --- | --- | --- | --- |"]
+    for row in document["measurements"]:
+        times = f"{row['median_ms']:.3g} ({row['lower_ms']:.3g} to {row['upper_ms']:.3g})"
+        lines.append(f"| {row['op']} | {times} | {row['gb_per_s']:.1f} | {row['fraction_of_copy']:.0%} |")
+    return lines
 
 
 def main(arguments: list[str]) -> None:
@@ -156,11 +160,14 @@ def main(arguments: list[str]) -> None:
         **about,
         "clock": clock_of(device),
         "environment": KEEP_FREED_MEMORY if options.device == "cpu" else {},
-        "settings": {"edges": options.edges, "channels": options.channels, "dtype": "float32", "order": 1},
+        "settings": {
+            **{"device": options.device, "edges": options.edges, "channels": options.channels},
+            **{"dtype": "float32", "order": 1},
+        },
         "measurements": rows,
     }
     path = options.output / f"geometry_{machine.slug(device)}.json"
-    replace_file(path, lambda target: target.write_text(json.dumps(document, indent=1) + "\n"))
+    record.write(path, document)
     print(f"wrote {path}")
 
 

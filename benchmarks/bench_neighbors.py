@@ -18,12 +18,12 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+from clof_ext.bench import machine
+from clof_ext.bench.run import clock, threads
+from clof_ext.bench.timing import interleave
 from clof_ext.neighbors import radius_graph
 
-from . import machine
 from .files import replace_file
-from .run import clock, threads
-from .timing import interleave
 
 RESULTS = Path(__file__).parent / "results"
 FORMAT = 1

@@ -5,7 +5,6 @@
 """
 
 import argparse
-import json
 import shlex
 import sys
 from collections.abc import Callable
@@ -15,11 +14,10 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from benchmarks import machine
 from benchmarks.bench_frame_message import Batch
-from benchmarks.files import replace_file
-from benchmarks.timing import interleave
 from clof_ext import _backends, ops, prepare_graph
+from clof_ext.bench import machine, record
+from clof_ext.bench.timing import interleave, milliseconds
 
 RESULTS = Path(__file__).parent / "results"
 FORMAT = 1
@@ -93,10 +91,7 @@ def measure(batch: Batch, seconds: float) -> list[dict]:
                     "dtype": str(layer.dtype).removeprefix("torch."),
                     "precision": layer.precision,
                     "pass": name,
-                    "median_ms": 1e3 * time.median,
-                    "lower_ms": 1e3 * time.lower,
-                    "upper_ms": 1e3 * time.upper,
-                    "repeats": time.repeats,
+                    **milliseconds(time),
                     "largest_error": error,
                 }
             )
@@ -137,7 +132,7 @@ def main(arguments: list[str]) -> None:
         "measurements": rows,
     }
     path = options.output / f"precision_{machine.slug(DEVICE)}.json"
-    replace_file(path, lambda target: target.write_text(json.dumps(document, indent=1) + "\n"))
+    record.write(path, document)
     print(f"wrote {path}")
 
 

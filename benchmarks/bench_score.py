@@ -5,7 +5,6 @@ the same perturbed conformers of molecules that ship with the package.
 """
 
 import argparse
-import json
 import shlex
 import sys
 from collections.abc import Callable
@@ -15,12 +14,11 @@ from pathlib import Path
 import torch
 from torch import nn
 
-from benchmarks import machine
 from benchmarks.bench_geometry import RESULTS
-from benchmarks.files import replace_file
-from benchmarks.memory import peak_bytes
 from benchmarks.published_score import EquiDistanceScoreMatch
-from benchmarks.timing import interleave
+from clof_ext.bench import machine, record
+from clof_ext.bench.memory import peak_bytes
+from clof_ext.bench.timing import interleave
 from clof_ext.conformation import Store, collate
 from clof_ext.conformation.losses import Perturbed, perturb
 from clof_ext.conformation.noise import noise_levels
@@ -171,7 +169,7 @@ def main(arguments: list[str]) -> None:
         "measurements": rows,
     }
     path = options.output / f"score_{machine.slug(device)}.json"
-    replace_file(path, lambda target: target.write_text(json.dumps(document, indent=1) + "\n"))
+    record.write(path, document)
     print(f"wrote {path}")
 
 

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import torch
 
-from benchmarks import machine
+from clof_ext.bench import machine
 from clof_ext.conformation import Molecule, Store, StoreWriter
 from clof_ext.conformation.evaluate import GENERATED_PER_REFERENCE, Measures, evaluate
 from clof_ext.conformation.evaluation_report import plot_rmsd, table, write_report

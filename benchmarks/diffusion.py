@@ -9,7 +9,7 @@ import math
 import torch
 from torch import Tensor, nn
 
-from .published import scatter_sum
+from clof_ext.bench.published import scatter_sum
 
 SHIFT = 1e-8
 

@@ -8,7 +8,6 @@ exactly the same numbers, those that the half keeps of them in the second way.
 import argparse
 import contextlib
 import copy
-import json
 import shlex
 import sys
 from collections.abc import Sequence
@@ -17,12 +16,12 @@ from pathlib import Path
 
 import torch
 
-from . import machine
-from .files import replace_file
-from .one_layer import Size, arrays, errors, make_inputs, make_layer
-from .report import FORMAT
+from clof_ext.bench import machine, record
+from clof_ext.bench.one_layer import Size, arrays, errors, make_inputs, make_layer
+from clof_ext.bench.record import FORMAT
+from clof_ext.bench.variants import EAGER, FUSED, fused
+
 from .sweep import CLOFNET, EGNN
-from .variants import EAGER, FUSED, fused
 
 RESULTS = Path(__file__).parent / "results"
 PROGRAMS = {EAGER: copy.deepcopy, FUSED: fused}
@@ -103,7 +102,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     }
     print("\n".join(markdown(document)))
     path = options.output / f"error_table_{machine.slug(torch.device('cpu'))}.json"
-    replace_file(path, lambda target: target.write_text(json.dumps(document, indent=1) + "\n"))
+    record.write(path, document)
     print(f"wrote {path}", file=sys.stderr)
 
 

@@ -1,19 +1,8 @@
-"""Files that are whole or not there."""
+"""Pages with parts that programs write."""
 
-import os
-from collections.abc import Callable
 from pathlib import Path
 
-
-def replace_file(path: Path, write: Callable[[Path], object]) -> None:
-    """Let ``write`` make a file beside the path, of the same ending, and move it there when it is complete."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    beside = path.with_name(f".{path.stem}.{os.getpid()}{path.suffix}")
-    try:
-        write(beside)
-        beside.replace(path)
-    finally:
-        beside.unlink(missing_ok=True)
+from clof_ext.training import replace_file
 
 
 def replace_between(page: Path, begin: str, end: str, text: str) -> None:

@@ -5,7 +5,7 @@ from functools import partial
 
 import torch
 
-from .timing import interleave
+from clof_ext.bench.timing import interleave
 
 # Rows and columns: one size that fits the caches of most machines, one that does not.
 SIZES = (1024, 2048)

@@ -6,17 +6,17 @@ from dataclasses import asdict, dataclass
 from functools import partial
 
 from clof_ext import prepare_graph
+from clof_ext.bench.agreement import Errors, check
+from clof_ext.bench.memory import peak_bytes
+from clof_ext.bench.run import Say
+from clof_ext.bench.timing import MS, Timing, interleave, milliseconds, time_once
+from clof_ext.bench.variants import COMPILE, EAGER, FUSED, VARIANTS
 
-from .agreement import Errors, Results, check, exact_results, results
-from .memory import peak_bytes
-from .run import Say
-from .timing import Timing, interleave, time_once
-from .variants import COMPILE, EAGER, FUSED, VARIANTS
+from .agreement import Results, exact_results, results
 from .workload import CASES, PASSES, Predictor, Settings, Workload
 
 # Preparing a graph takes about a millisecond and is done once: few repeats will do.
 GRAPH_REPEATS = 9
-MS = 1e3
 
 
 @dataclass(frozen=True)
@@ -95,7 +95,8 @@ def _measure_pass(key: str, workload: Workload, contestants: dict[str, Contestan
         {
             "variant": variant,
             "pass": key,
-            **_figures(timing, workload.num_edges),
+            **milliseconds(timing),
+            "edges_per_s": workload.num_edges / timing.median,
             "ratio_to_eager": _ratio(timings, EAGER, variant),
             "ratio_to_compile": _ratio(timings, COMPILE, variant),
             "peak_bytes": peaks[variant],
@@ -104,16 +105,6 @@ def _measure_pass(key: str, workload: Workload, contestants: dict[str, Contestan
         }
         for variant, timing in timings.items()
     ]
-
-
-def _figures(timing: Timing, num_edges: int) -> dict:
-    return {
-        "median_ms": MS * timing.median,
-        "lower_ms": MS * timing.lower,
-        "upper_ms": MS * timing.upper,
-        "repeats": timing.repeats,
-        "edges_per_s": num_edges / timing.median,
-    }
 
 
 def _ratio(timings: dict[str, Timing], other: str, variant: str) -> float | None:

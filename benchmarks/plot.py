@@ -9,8 +9,10 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Patch
 from matplotlib.ticker import MaxNLocator
 
+from clof_ext.bench import record
+from clof_ext.bench.variants import COMPILE, EAGER, FUSED
+
 from . import report
-from .variants import COMPILE, EAGER, FUSED
 from .workload import PASSES
 
 COLOURS = {EAGER: "#9aa5b1", COMPILE: "#e0a458", FUSED: "#2a6f97"}
@@ -39,7 +41,7 @@ PANELS = (
     Panel(
         "peak memory, forward+backward",
         *("forward+backward", "peak_bytes", None),
-        lambda value: f"{value / report.MIB:.3g} MiB",
+        lambda value: f"{value / record.MIB:.3g} MiB",
     ),
 )
 
@@ -60,7 +62,7 @@ def draw(document: dict) -> Figure:
     panels[0].invert_yaxis()
     handles = [Patch(color=colour, label=variant) for variant, colour in COLOURS.items()]
     figure.legend(handles=handles, loc="outside lower center", ncols=len(handles), frameon=False)
-    figure.suptitle(f"{report.title(document)}\n{report.sizes(document)}", fontsize="medium")
+    figure.suptitle(f"{record.title(document)}\n{report.sizes(document)}", fontsize="medium")
     return figure
 
 

@@ -15,10 +15,11 @@ from pathlib import Path
 import torch
 from torch.profiler import ProfilerActivity, profile
 
-from . import machine
+from clof_ext.bench import machine
+from clof_ext.bench.timing import interleave
+from clof_ext.training import replace_file
+
 from .bench_edge_block import EAGER, EXACT, FUSED, HALF, MS, RESULTS, SMALLEST_EDGES, Case, forward, products, step
-from .files import replace_file
-from .timing import interleave
 
 FORMAT = 1
 PASSES = {"forward": forward, "forward+backward": step}

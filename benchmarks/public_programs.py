@@ -19,9 +19,8 @@ import torch
 from torch import Tensor, nn
 
 import clof_ext
+from clof_ext.bench.agreement import relative
 from clof_ext.newton import fully_connected
-
-from .agreement import relative
 
 SEED = 0
 HIDDEN, LAYERS, FEATURES = 32, 2, 5

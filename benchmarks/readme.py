@@ -3,6 +3,8 @@
 import sys
 from pathlib import Path
 
+from clof_ext.bench import record
+
 from . import report
 from .files import replace_between
 
@@ -27,7 +29,7 @@ def section(document: dict, json_path: Path) -> str:
         [
             *lines,
             "",
-            f"{report.title(document)}; {report.sizes(document)}. Medians; figures from [`{relative}`]({relative}),",
+            f"{record.title(document)}; {report.sizes(document)}. Medians; figures from [`{relative}`]({relative}),",
             f"written by `{document['command']}`.",
             "",
             f"![Times and peak memory as shares of eager PyTorch]({Path(relative).with_suffix('.png').as_posix()})",
@@ -45,14 +47,14 @@ def _line(case: dict, name: str, variants: dict[str, dict]) -> str:
         f"{fused['median_ms']:.1f}",
         f"**{fused['ratio_to_eager']:.1f}**",
         f"{fused['ratio_to_compile']:.1f}" if compiled else "-",
-        f"{eager['peak_bytes'] / report.MIB:.1f} / {fused['peak_bytes'] / report.MIB:.1f}",
+        f"{eager['peak_bytes'] / record.MIB:.1f} / {fused['peak_bytes'] / record.MIB:.1f}",
         f"{max(fused['errors'].values()):.0e}",
     ]
     return "| " + " | ".join(cells) + " |"
 
 
 def main(path: Path) -> None:
-    replace_between(README, BEGIN, END, section(report.read(path), path))
+    replace_between(README, BEGIN, END, section(record.read(path), path))
     print(f"{README} shows {path}")
 
 

@@ -2,27 +2,23 @@
 
 import csv
 import io
-import json
 from collections.abc import Iterator
 from pathlib import Path
 
-from .files import replace_file
+from clof_ext.bench import record
+from clof_ext.training import replace_file
 
-FORMAT = 1
-MIB = 2**20
 COLUMNS_EXPLAINED = """\
 ms: median and quartiles of the calls. edges/s: edges of the batch by the median. x: times faster than.
 peak: memory that one call adds. warm-up: the first call.
 error: the largest relative error of outputs and gradients against eager in float64 (torch.compile: of weights only)."""
 HEADERS = ("pass", "variant", "ms", "quartiles", "edges/s", "x eager", "x compile", "peak MiB", "error", "warm-up s")
-# The first columns, left-aligned.
-TEXT_COLUMNS = 2
 
 
 def write(document: dict, folder: Path, stem: str) -> list[Path]:
     """Write the document as JSON, its measurements as CSV, and a plot where matplotlib is installed."""
     paths = {suffix: folder / f"{stem}.{suffix}" for suffix in ("json", "csv", "png")}
-    replace_file(paths["json"], lambda path: path.write_text(json.dumps(document, indent=1) + "\n"))
+    record.write(paths["json"], document)
     replace_file(paths["csv"], lambda path: path.write_text(csv_text(document)))
     try:
         from .plot import save
@@ -31,18 +27,6 @@ def write(document: dict, folder: Path, stem: str) -> list[Path]:
         return [paths["json"], paths["csv"]]
     replace_file(paths["png"], lambda path: save(document, path))
     return list(paths.values())
-
-
-def read(path: Path) -> dict:
-    """A document that ``write`` wrote.
-
-    Raises:
-        ValueError: the file has another format.
-    """
-    document = json.loads(path.read_text())
-    if document.get("format") != FORMAT:
-        raise ValueError(f"{path} must have format {FORMAT}; got {document.get('format')}.")
-    return document
 
 
 def rows(document: dict) -> Iterator[dict]:
@@ -66,19 +50,11 @@ def csv_text(document: dict) -> str:
 
 def table(document: dict) -> str:
     """All measurements as aligned text under the description of the machine."""
-    parts = [title(document), sizes(document), COLUMNS_EXPLAINED]
+    parts = [record.title(document), sizes(document), COLUMNS_EXPLAINED]
     for case in document["cases"]:
-        parts += ["", _case_title(case), *aligned([HEADERS, *map(_cells, case["measurements"])])]
+        parts += ["", _case_title(case), *record.aligned([HEADERS, *map(_cells, case["measurements"])])]
         parts += [f"{variant} was not measured: {reason}" for variant, reason in case["failures"].items()]
     return "\n".join(parts)
-
-
-def title(document: dict) -> str:
-    """Where the measurements were made."""
-    about, versions = document["machine"], document["versions"]
-    on_gpu = document["settings"]["device"] == "cuda"
-    place = about["gpus"][0] if on_gpu else f"{about['cpu']}, {about['threads']} threads"
-    return f"{place}, torch {versions['torch']}, clof_ext {versions['clof_ext']}"
 
 
 def sizes(document: dict) -> str:
@@ -103,7 +79,7 @@ def _cells(row: dict) -> tuple[str, ...]:
         f"{row['edges_per_s']:.3g}",
         _times(row["ratio_to_eager"]),
         _times(row["ratio_to_compile"]),
-        f"{row['peak_bytes'] / MIB:.2f}",
+        f"{row['peak_bytes'] / record.MIB:.2f}",
         f"{max(row['errors'].values()):.1e}",
         f"{row['warmup_s']:.2f}",
     )
@@ -111,14 +87,3 @@ def _cells(row: dict) -> tuple[str, ...]:
 
 def _times(ratio: float | None) -> str:
     return "-" if ratio is None else f"{ratio:.2f}"
-
-
-def aligned(lines: list[tuple[str, ...]]) -> list[str]:
-    """Cells in columns, the first TEXT_COLUMNS to the left, the others to the right."""
-    widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
-    return ["  ".join(_justified(line, widths)).rstrip() for line in lines]
-
-
-def _justified(line: tuple[str, ...], widths: list[int]) -> Iterator[str]:
-    for column, (cell, width) in enumerate(zip(line, widths, strict=True)):
-        yield cell.ljust(width) if column < TEXT_COLUMNS else cell.rjust(width)

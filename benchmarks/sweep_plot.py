@@ -6,10 +6,11 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import StrMethodFormatter
 
-from . import report
-from .one_layer import LAYERS, PASSES
+from clof_ext.bench import record
+from clof_ext.bench.one_layer import LAYERS, PASSES
+from clof_ext.bench.variants import COMPILE, EAGER, FUSED
+
 from .plot import COLOURS, DPI
-from .variants import COMPILE, EAGER, FUSED
 
 # Inches.
 WIDTH, HEIGHT = 12, 11
@@ -37,7 +38,7 @@ def draw(document: dict) -> Figure:
             _draw_ratios(axes, document, network, name)
         row[0].set_ylabel(f"{network}: times faster")
     _draw_rates(rates.subplots(), document)
-    figure.suptitle(f"One layer, {document['settings']['dtype']}: {report.title(document)}", fontsize="medium")
+    figure.suptitle(f"One layer, {document['settings']['dtype']}: {record.title(document)}", fontsize="medium")
     handles, labels = panels[0, 0].get_legend_handles_labels()
     ratios.legend(handles, labels, loc="outside lower center", ncols=len(handles), frameon=False)
     return figure

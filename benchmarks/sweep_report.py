@@ -1,14 +1,15 @@
 """The tables and the summary of a sweep, all made from its JSON document."""
 
-import json
 from pathlib import Path
 
-from . import report
-from .files import replace_file
-from .one_layer import PASSES
-from .report import MIB
+from clof_ext.bench import record
+from clof_ext.bench.one_layer import PASSES
+from clof_ext.bench.record import MIB
+from clof_ext.bench.timing import DISTURBED
+from clof_ext.bench.variants import COMPILE, EAGER, FUSED
+from clof_ext.training import replace_file
+
 from .sweep_plot import save
-from .variants import COMPILE, EAGER, FUSED
 
 GIGA = 1e9
 COLUMNS = (
@@ -20,12 +21,12 @@ COLUMNS = (
 TEXT_HEADERS = ("size", "pass", "eager", "compile", "clof_ext", "quartiles", "x eager", "MiB eager", "MiB", "GFLOP/s")
 
 
-def write(document: dict, folder: Path, stem: str) -> list[Path]:
-    """Write the document as JSON, and its plot."""
-    paths = {suffix: folder / f"{stem}.{suffix}" for suffix in ("json", "png")}
-    replace_file(paths["json"], lambda path: path.write_text(json.dumps(document, indent=1) + "\n"))
-    replace_file(paths["png"], lambda path: save(document, path))
-    return list(paths.values())
+def write(document: dict, path: Path) -> list[Path]:
+    """Write the document as JSON, and its plot beside it."""
+    record.write(path, document)
+    plot = path.with_suffix(".png")
+    replace_file(plot, lambda beside: save(document, beside))
+    return [path, plot]
 
 
 def text(document: dict) -> str:
@@ -35,7 +36,7 @@ def text(document: dict) -> str:
         for key, rows in _by_pass(case).items():
             lines.append((_size(case), key, *_text_cells(rows)))
     twice = ["", "Second derivatives:", *second_derivatives(document)]
-    return "\n".join([report.title(document), *report.aligned(lines), "", *_summary(document), *twice])
+    return "\n".join([record.title(document), *record.aligned(lines), "", *_summary(document), *twice])
 
 
 def _text_cells(rows: dict[str, dict]) -> tuple[str, ...]:
@@ -107,6 +108,11 @@ def slower(document: dict) -> list[tuple[dict, dict]]:
     ]
 
 
+def disturbed(case: dict) -> bool:
+    """Whether other programs ran while a case was timed."""
+    return any((row.get("others") or 0) > DISTURBED for row in case["measurements"])
+
+
 def _summary(document: dict) -> list[str]:
     """Where clof_ext is slower than eager, what was not measured, and what the rates are compared with."""
     lost = [f"- {_size(case)}, {row['pass']}: {row['ratio_to_eager']:.2f} x" for case, row in slower(document)]
@@ -116,9 +122,11 @@ def _summary(document: dict) -> list[str]:
             names = ", ".join(name for name, why in case["left_out"].items() if why == reason)
             left_out.setdefault((names, reason), []).append(_size(case))
     rates = document["gemm"]
+    noisy = [_size(case) for case in document["cases"] if disturbed(case)]
     busy = ["Times are the processor's, because the machine was busy.", ""] if document["settings"]["busy"] else []
     return [
         *busy,
+        *([f"Other programs used the machine at: {'; '.join(noisy)}.", ""] if noisy else []),
         "Slower than eager PyTorch:" if lost else "Slower than eager PyTorch: at no size.",
         *lost,
         "",

@@ -13,10 +13,13 @@ from pathlib import Path
 
 import torch
 
-from . import machine, report
-from .agreement import TOLERANCE, DisagreementError
+from clof_ext.bench import compare, machine, record
+from clof_ext.bench.agreement import TOLERANCE, DisagreementError
+from clof_ext.bench.run import clock, empty_compile_cache
+from clof_ext.training import ExplainedError
+
+from . import report
 from .measure import measure_case
-from .run import clock, empty_compile_cache
 from .workload import CASES, DEVICES, DTYPES, Settings
 
 RESULTS = Path(__file__).parent / "results"
@@ -28,12 +31,26 @@ QUICK_CASES = ("clofnet-5", "egnn-5")
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Measure, print the table and write the files; the exit code is 1 if clof_ext computes something else."""
+    """Measure, print the table and write the files.
+
+    Returns:
+        The exit code: 1 if clof_ext computes something else, or is worse than in the run that it is compared with;
+        2 if the two cannot be compared.
+    """
     arguments = sys.argv[1:] if arguments is None else list(arguments)
-    options = _parse(arguments)
+    try:
+        return _run(arguments, _parse(arguments))
+    except ExplainedError as error:
+        print(error, file=sys.stderr)
+        return 2
+
+
+def _run(arguments: Sequence[str], options: argparse.Namespace) -> int:
     settings = _settings(options)
     say = clock()
     document = _head(arguments, settings)
+    # Before this run's file may take its place.
+    old = compare.read_old(options.compare, document)
     started = time.perf_counter()
     try:
         with empty_compile_cache():
@@ -45,7 +62,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     print(report.table(document))
     for path in report.write(document, options.output, _stem(options)):
         say(f"wrote {path}")
-    return 0
+    return 0 if old is None else compare.report(old, document)
 
 
 def _parse(arguments: Sequence[str]) -> argparse.Namespace:
@@ -58,6 +75,7 @@ def _parse(arguments: Sequence[str]) -> argparse.Namespace:
     )
     parser.add_argument("--dtype", choices=DTYPES, help=f"of weights and inputs (default: {Settings.dtype})")
     parser.add_argument("--device", choices=DEVICES, help=f"default: {Settings.device}")
+    compare.add_option(parser)
     parser.add_argument(
         "--output", type=Path, default=RESULTS, help="folder of the JSON, CSV and PNG (default: %(default)s)"
     )
@@ -94,7 +112,7 @@ def _stem(options: argparse.Namespace) -> str:
 
 def _head(arguments: Sequence[str], settings: Settings) -> dict:
     return {
-        "format": report.FORMAT,
+        "format": record.FORMAT,
         "benchmark": "throughput",
         "command": shlex.join(["python", "-m", "benchmarks.throughput", *arguments]),
         **machine.describe(),

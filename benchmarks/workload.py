@@ -8,9 +8,9 @@ from torch import Tensor, nn
 from torch.nn.functional import mse_loss
 
 from clof_ext import newton
+from clof_ext.bench.published import ClofNet_vel, EGNN_vel
 
 from .diffusion import EDM
-from .published import ClofNet_vel, EGNN_vel
 
 # Inputs of a node (|v|) and of an edge (q_i q_j, |x_i - x_j|^2).
 NODE_DIM, EDGE_DIM = 1, 2

@@ -11,13 +11,14 @@ from .training import ExplainedError
 
 # Rooms whose commands.py adds subcommands, with add_commands(subparsers). Such a file imports nothing optional at its
 # top, so that ``clof-ext info`` works everywhere.
-ROOMS = ("newton", "conformation")
+ROOMS = ("newton", "conformation", "bench")
 # Exit codes: of a wrong use, and what a shell reports of a program that was interrupted.
 WRONG_USE, INTERRUPTED = 2, 130
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    options = _parser().parse_args(arguments)
+    arguments = sys.argv[1:] if arguments is None else list(arguments)
+    options = _parser().parse_args(arguments, argparse.Namespace(words=arguments))
     try:
         return options.run(options)
     except (ExplainedError, OSError) as error:

@@ -4,7 +4,7 @@
 import torch
 from torch import nn
 
-from benchmarks.published import scatter_mean, scatter_sum
+from clof_ext.bench.published import scatter_mean, scatter_sum
 
 
 class E_GCL(nn.Module):

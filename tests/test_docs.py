@@ -9,8 +9,8 @@ import pytest
 import torch
 
 import clof_ext
-from benchmarks.published import ClofNet_vel
 from clof_ext import _backends
+from clof_ext.bench.published import ClofNet_vel
 
 ROOT = Path(clof_ext.__file__).parent.parent
 N, H = 6, 64

@@ -10,7 +10,8 @@ import pytest
 import torch
 
 import clof_ext
-from benchmarks import diffusion, published
+from benchmarks import diffusion
+from clof_ext.bench import published
 from clof_ext.nn.families import CLASSES
 from tests.lookalikes import egnn_pytorch
 

@@ -18,7 +18,7 @@ ROOT = Path(clof_ext.__file__).parent.parent
 BIN = Path(sys.executable).parent
 
 # A room may import from those after it and from the private modules; never from those before it.
-ROOMS = ["cli", "conformation", "newton", "training", "replace", "models", "nn", "ops", "reference"]
+ROOMS = ["cli", "bench", "conformation", "newton", "training", "replace", "models", "nn", "ops", "reference"]
 # Packages that only the room that owns them may import.
 OWNED = {
     "triton": "triton", "safetensors": "training", "matplotlib": "training", "rdkit": "conformation",

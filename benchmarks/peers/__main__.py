@@ -5,7 +5,6 @@ Run ``python -m benchmarks.peers``; ``--help`` lists what can be chosen.
 
 import argparse
 import contextlib
-import json
 import os
 import shlex
 import sys
@@ -15,10 +14,10 @@ from pathlib import Path
 
 import torch
 
-from .. import machine, report
-from ..files import replace_file
-from ..one_layer import Size
-from ..run import clock, empty_compile_cache, threads
+from clof_ext.bench import machine, record
+from clof_ext.bench.one_layer import Size
+from clof_ext.bench.run import clock, empty_compile_cache, threads
+
 from . import table
 from .measure import PEERS, Effort, measure
 
@@ -40,7 +39,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             document["cases"] = [measure(size, effort, say) for size in _sizes(options)]
     print("\n".join(table.text(document)))
     path = options.output / f"{stem}.json"
-    replace_file(path, lambda target: target.write_text(json.dumps(document, indent=1) + "\n"))
+    record.write(path, document)
     say(f"wrote {path}")
     return 1 if any("does not agree" in why for case in document["cases"] for why in case["left_out"].values()) else 0
 
@@ -98,7 +97,7 @@ def _head(arguments: Sequence[str], options: argparse.Namespace) -> dict:
     packages = dict.fromkeys(package for peer in PEERS.values() for package in peer.packages)
     about["versions"] |= {package: machine.distribution(package) for package in packages}
     return {
-        "format": report.FORMAT,
+        "format": record.FORMAT,
         "benchmark": "peers",
         "command": shlex.join(["python", "-m", "benchmarks.peers", *arguments]),
         **about,

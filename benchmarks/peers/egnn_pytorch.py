@@ -8,7 +8,8 @@ import torch
 from egnn_pytorch import EGNN
 from torch import Tensor, nn
 
-from ..one_layer import Inputs, Layer
+from clof_ext.bench.one_layer import Inputs, Layer
+
 from .program import Program, torch_program
 
 

@@ -10,17 +10,17 @@ from typing import NamedTuple
 
 import torch
 
-from .. import machine
-from ..agreement import TOLERANCE
-from ..one_layer import PASSES, Inputs, Layer, Size, errors, largest_of, make_inputs, make_layer
-from ..run import Say
-from ..timing import Timing, interleave, time_once
-from ..variants import COMPILE, EAGER, FUSED
+from clof_ext.bench import machine
+from clof_ext.bench.agreement import TOLERANCE, largest_of
+from clof_ext.bench.one_layer import PASSES, Inputs, Layer, Size, errors, make_inputs, make_layer
+from clof_ext.bench.run import Say
+from clof_ext.bench.timing import Timing, interleave, milliseconds, time_once
+from clof_ext.bench.variants import COMPILE, EAGER, FUSED
+
 from .program import Program, torch_program
 
 CPU = torch.device("cpu")
 ALLOWED = TOLERANCE[torch.float32]
-MS = 1e3
 PYG, JAX, DENSE = "PyG", "JAX", "egnn-pytorch"
 
 
@@ -133,10 +133,7 @@ def _row(name: str, key: str, timing: Timing, contestant: Contestant) -> dict:
     return {
         "variant": name,
         "pass": key,
-        "median_ms": MS * timing.median,
-        "lower_ms": MS * timing.lower,
-        "upper_ms": MS * timing.upper,
-        "repeats": timing.repeats,
+        **milliseconds(timing),
         "error": contestant.error,
         "start_s": contestant.start,
     }

@@ -4,10 +4,9 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 
-import torch
 from torch import Tensor, nn
 
-from ..one_layer import PASSES, Inputs, arrays
+from clof_ext.bench.one_layer import PASSES, Inputs, arrays, outputs_alone
 
 
 @dataclass(frozen=True)
@@ -30,11 +29,4 @@ def torch_program(layer: nn.Module, inputs: Inputs) -> Program:
 
 
 def _torch_arrays(layer: nn.Module, inputs: Inputs) -> dict[str, Tensor]:
-    with torch.no_grad():
-        h, pos = inputs.call(layer)
-    return arrays(layer, inputs) | without_gradients(h, pos - inputs.leaves["pos"])
-
-
-def without_gradients(features: Tensor, displacements: Tensor) -> dict[str, Tensor]:
-    """Results of the pass ``forward``, which may be another compiled program than that of ``forward+backward``."""
-    return {"features alone": features, "displacements alone": displacements}
+    return arrays(layer, inputs) | outputs_alone(layer, inputs)

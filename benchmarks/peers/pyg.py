@@ -7,8 +7,9 @@ from torch import Tensor
 from torch_geometric.nn import MessagePassing
 from torch_geometric.utils import scatter
 
-from ..one_layer import Inputs, Layer
-from ..published import VECTOR_BOUND, Clof_GCL, E_GCL_vel
+from clof_ext.bench.one_layer import Inputs, Layer
+from clof_ext.bench.published import VECTOR_BOUND, Clof_GCL, E_GCL_vel
+
 from .program import Program, torch_program
 
 

@@ -1,7 +1,8 @@
 """The published layer in PyTorch: eager, under ``torch.compile``, and replaced by clof_ext's."""
 
-from .. import variants
-from ..one_layer import Inputs, Layer
+from clof_ext.bench import variants
+from clof_ext.bench.one_layer import Inputs, Layer
+
 from .program import Program, torch_program
 
 

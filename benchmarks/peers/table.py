@@ -2,8 +2,9 @@
 
 from collections.abc import Iterator
 
-from .. import report
-from ..variants import FUSED
+from clof_ext.bench import record
+from clof_ext.bench.variants import FUSED
+
 from .measure import PEERS
 
 HEADERS = ("layer and batch", "pass", "program", "ms", "quartiles", "beside clof_ext", "error", "start s")
@@ -12,7 +13,7 @@ OTHER_FORMULAS = "other formulas"
 
 def text(document: dict) -> list[str]:
     """All measurements in columns."""
-    return [report.title(document), *report.aligned([HEADERS, *rows(document)]), "", *summary(document)]
+    return [record.title(document), *record.aligned([HEADERS, *rows(document)]), "", *summary(document)]
 
 
 def markdown(document: dict) -> list[str]:

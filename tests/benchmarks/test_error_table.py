@@ -5,9 +5,10 @@ from dataclasses import replace
 import pytest
 import torch
 
-from benchmarks import error_table, report
+from benchmarks import error_table
 from benchmarks.sweep import CLOFNET, EGNN
-from benchmarks.variants import EAGER, FUSED
+from clof_ext.bench import record
+from clof_ext.bench.variants import EAGER, FUSED
 
 TINY = {"nodes": 40, "hidden": 8, "edge_dim": 3}
 ROUNDING = {torch.float32: 2**-24, torch.bfloat16: 2**-9, torch.float16: 2**-12}
@@ -30,7 +31,7 @@ def test_file_and_table(tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(error_table, "EGNN", replace(EGNN, **TINY))
     error_table.main(["--output", str(tmp_path)])
     (path,) = tmp_path.glob("error_table_*.json")
-    document = report.read(path)
+    document = record.read(path)
     lines = error_table.markdown(document)
     assert capsys.readouterr().out.strip() == "\n".join(lines)
     assert len(lines) == 2 + 2 * len(error_table.PRECISIONS) * len(error_table.PROGRAMS)

@@ -4,9 +4,9 @@ import pytest
 from torch.utils.flop_counter import FlopCounterMode
 
 import clof_ext
-from benchmarks import variants
 from benchmarks.flops import products
-from benchmarks.one_layer import LAYERS, PASSES, Layer, Size, make_inputs, make_layer
+from clof_ext.bench import variants
+from clof_ext.bench.one_layer import LAYERS, PASSES, Layer, Size, make_inputs, make_layer
 
 
 def counted(layer: Layer, size: Size, key: str) -> int:

@@ -7,12 +7,12 @@ import os
 import pytest
 import torch
 
-from benchmarks.agreement import TOLERANCE
-from benchmarks.one_layer import Inputs, Layer, Size, make_inputs, make_layer
 from benchmarks.peers import __main__ as command
 from benchmarks.peers import measure, table
 from benchmarks.peers.measure import COMPILE, DENSE, EAGER, FUSED, PEERS, contest
 from benchmarks.peers.program import torch_program
+from clof_ext.bench.agreement import TOLERANCE
+from clof_ext.bench.one_layer import Inputs, Layer, Size, make_inputs, make_layer
 
 TINY = {"egnn": Size("egnn", 12, 3, 8, 2), "clofnet": Size("clofnet", 12, 3, 8, 4)}
 

@@ -21,10 +21,12 @@ def source(name: str):
 
 @pytest.mark.parametrize("name", performance.SECTIONS)
 def test_figures_are_those_of_the_committed_json(name: str):
-    assert shown(name) == performance.sections(source("sweep"), source("errors"), source("peers"))[name]
+    documents = (source(one) for one in ("sweep", "errors", "peers", "geometry", "dtypes and depths"))
+    assert shown(name) == performance.sections(*documents)[name]
     assert source(name).is_relative_to(readme.ROOT / "benchmarks" / "results")
 
 
-def test_the_plot_is_there():
-    plot = re.search(r"!\[[^]]+\]\(([^)]+\.png)\)", shown("sweep")).group(1)
+@pytest.mark.parametrize("name", ["sweep", "roofline"])
+def test_the_plot_is_there(name: str):
+    plot = re.search(r"!\[[^]]+\]\(([^)]+\.png)\)", shown(name)).group(1)
     assert (performance.PAGE.parent / plot).exists()

@@ -7,11 +7,11 @@ import pytest
 
 from benchmarks import public_programs
 
-CLOFNET = "from benchmarks.published import ClofNet, ClofNet_vel, ClofNet_vel_gbf\n"
+CLOFNET = "from clof_ext.bench.published import ClofNet, ClofNet_vel, ClofNet_vel_gbf\n"
 # One whose layers notice that replaced ones do not write into their positions.
 WRITING = """
-from benchmarks import published
-from benchmarks.published import ClofNet, ClofNet_vel_gbf
+from clof_ext.bench import published
+from clof_ext.bench.published import ClofNet, ClofNet_vel_gbf
 
 class ClofNet_vel(published.ClofNet_vel):
     def forward(self, h, x, edges, vel, edge_attr, node_attr=None, n_nodes=5):
@@ -26,7 +26,7 @@ def checkout(tmp_path, monkeypatch) -> Path:
     """A folder with the modules of ClofNet's program; what is imported of it is forgotten."""
     (tmp_path / "newtonian").mkdir()
     (tmp_path / "newtonian/clof.py").write_text(CLOFNET)
-    (tmp_path / "newtonian/egnn.py").write_text("from benchmarks.published import EGNN_vel\n")
+    (tmp_path / "newtonian/egnn.py").write_text("from clof_ext.bench.published import EGNN_vel\n")
     before = set(sys.modules)
     monkeypatch.setattr(sys, "path", [*sys.path])
     yield tmp_path

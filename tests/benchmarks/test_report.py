@@ -9,6 +9,7 @@ import sys
 import pytest
 
 from benchmarks import plot, report
+from clof_ext.bench import record
 
 MEDIANS = {"eager": 100.0, "torch.compile": 50.0, "clof_ext": 20.0}
 EDGES = 1000
@@ -26,7 +27,7 @@ def measurement(variant: str, key: str) -> dict:
         "edges_per_s": EDGES / (1e-3 * median),
         "ratio_to_eager": MEDIANS["eager"] / median,
         "ratio_to_compile": MEDIANS["torch.compile"] / median,
-        "peak_bytes": int(median * report.MIB),
+        "peak_bytes": int(median * record.MIB),
         "errors": {"outputs": 1e-6, "gradients": 3e-6},
         "warmup_s": 1.5,
     }
@@ -46,7 +47,7 @@ def document() -> dict:
         "measurements": [measurement(name, key) for key in ("forward", "forward+backward") for name in MEDIANS],
     }
     return {
-        "format": report.FORMAT,
+        "format": record.FORMAT,
         "machine": {"cpu": "A Processor", "threads": 2, "gpus": ["A GPU"]},
         "versions": {"torch": "2.99", "clof_ext": "0.9"},
         "settings": {"hidden": 64, "n_layers": 4, "dtype": "float32", "device": "cpu"},
@@ -70,15 +71,15 @@ def test_document_survives_the_file(document, tmp_path):
     paths = report.write(document, tmp_path / "new", "name")
     assert [path.name for path in paths] == ["name.json", "name.csv", "name.png"]
     assert sorted(path.name for path in paths[0].parent.iterdir()) == ["name.csv", "name.json", "name.png"]
-    assert report.table(report.read(paths[0])) == report.table(document)
+    assert report.table(record.read(paths[0])) == report.table(document)
     assert paths[2].read_bytes().startswith(b"\x89PNG")
 
 
 def test_another_format_is_refused(tmp_path):
     path = tmp_path / "old.json"
-    path.write_text(json.dumps({"format": report.FORMAT - 1}))
-    with pytest.raises(ValueError, match=f"must have format {report.FORMAT}; got {report.FORMAT - 1}"):
-        report.read(path)
+    path.write_text(json.dumps({"format": record.FORMAT - 1}))
+    with pytest.raises(ValueError, match=f"must have format {record.FORMAT}; got {record.FORMAT - 1}"):
+        record.read(path)
 
 
 def test_table_is_aligned_and_complete(document):
@@ -92,7 +93,7 @@ def test_table_is_aligned_and_complete(document):
 
 def test_gpu_runs_name_the_gpu(document):
     document["settings"]["device"] = "cuda"
-    assert report.title(document).startswith("A GPU, torch")
+    assert record.title(document).startswith("A GPU, torch")
 
 
 def test_table_tells_why_compile_is_missing(without_compiler):

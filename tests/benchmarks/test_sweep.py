@@ -6,9 +6,10 @@ from dataclasses import replace
 import pytest
 import torch
 
-from benchmarks import machine, report, sweep, sweep_measure, sweep_plot, sweep_report
-from benchmarks.one_layer import GRAPHS, PASSES, Size, about, make_inputs
-from benchmarks.variants import COMPILE, EAGER, FUSED
+from benchmarks import sweep, sweep_measure, sweep_plot, sweep_report
+from clof_ext.bench import machine, record, timing
+from clof_ext.bench.one_layer import GRAPHS, PASSES, Size, about, make_inputs
+from clof_ext.bench.variants import COMPILE, EAGER, FUSED
 
 TINY = Size("clofnet", nodes=20, neighbours=4, hidden=6, edge_dim=3)
 LIMITS = replace(sweep.QUICK_LIMITS, minutes=60)
@@ -47,7 +48,7 @@ def test_quick_run(flags, no_compiler, tmp_path, capsys):
     assert sweep.main(["--quick", *flags, "--output", str(tmp_path)]) == 0
     assert torch.get_num_threads() == before
     (path,) = tmp_path.glob("sweep_*_quick.json")
-    document = report.read(path)
+    document = record.read(path)
     assert document["settings"]["busy"] == bool(flags)
     assert capsys.readouterr().out.strip() == sweep_report.text(document)
     assert path.with_suffix(".png").read_bytes().startswith(b"\x89PNG")
@@ -57,7 +58,7 @@ def test_quick_run(flags, no_compiler, tmp_path, capsys):
     *measured, large = document["cases"]
     assert len(measured) == 3
     assert set(large["left_out"]) == {EAGER, COMPILE, FUSED}
-    assert document["gemm"]["largest"] >= document["gemm"]["before"]["1024"]
+    assert document["gemm"]["largest"] >= document["runs"][0]["gemm"]["before"]["1024"]
     for case in measured:
         assert case["left_out"] == {COMPILE: "there is no C++ compiler"}
         assert case["errors"][FUSED] < sweep_measure.ALLOWED
@@ -68,6 +69,36 @@ def test_quick_run(flags, no_compiler, tmp_path, capsys):
             assert 0 < row["lower_ms"] <= row["median_ms"] <= row["upper_ms"]
             assert row["peak_bytes"] > 0
             assert row["flops_per_s"] == pytest.approx(1e3 * row["flops"] / row["median_ms"])
+
+
+def test_a_run_goes_on_where_another_ended(no_compiler, tmp_path, capsys, monkeypatch):
+    """What it lacks, and what others disturbed, is measured; the rest stays."""
+    monkeypatch.setattr(sweep, "_gemm", lambda limits: {"1024": 1e11})
+    monkeypatch.setattr(timing, "others_seconds", lambda: None)
+    arguments = ["--quick", "--output", str(tmp_path)]
+    assert sweep.main([*arguments, "--resume"]) == 2
+    assert "--resume is not possible" in capsys.readouterr().err
+    assert sweep.main(arguments) == 0
+    (path,) = tmp_path.glob("*.json")
+    first = record.read(path)
+    ended = copy.deepcopy(first)
+    ended["cases"][1] |= {"measurements": [], "left_out": {FUSED: "the run's minutes were over"}}
+    ended["cases"][2]["measurements"][0]["others"] = 0.5
+    record.write(path, ended)
+
+    assert sweep.main([*arguments, "--resume"]) == 0
+    second = record.read(path)
+    assert second["cases"][0] == first["cases"][0]
+    assert second["second_derivatives"] == first["second_derivatives"]
+    assert second["cases"][1]["measurements"] and second["cases"][1]["left_out"] == {
+        COMPILE: "there is no C++ compiler"
+    }
+    assert not any(row["others"] for row in second["cases"][2]["measurements"])
+    assert len(second["runs"]) == 2
+
+    monkeypatch.setattr(machine, "memory_bytes", lambda: 1)
+    assert sweep.main([*arguments, "--resume"]) == 2
+    assert "machine must be as in the earlier run" in capsys.readouterr().err
 
 
 def test_one_compilation_serves_graphs_of_all_sizes(monkeypatch):
@@ -131,7 +162,7 @@ def row(variant: str, key: str, median: float) -> dict:
         "flops": 10**9,
         "flops_per_s": 1e12 / median,
         "ratio_to_eager": 10.0 / median,
-        "peak_bytes": int(median * report.MIB),
+        "peak_bytes": int(median * record.MIB),
     }
 
 
@@ -141,7 +172,7 @@ def document() -> dict:
     rows = [row(name, key, median) for key in PASSES for name, median in ((EAGER, 10.0), (FUSED, 4.0))]
     slow = [row(EAGER, "forward", 10.0), row(FUSED, "forward", 12.5)] + rows[2:]
     return {
-        "format": report.FORMAT,
+        "format": record.FORMAT,
         "machine": {"cpu": "A Processor", "threads": 2, "gpus": []},
         "versions": {"torch": "2.99", "clof_ext": "0.9"},
         "settings": {"dtype": "float32", "device": "cpu", "busy": False},

@@ -3,10 +3,12 @@
 import pytest
 import torch
 
-from benchmarks import machine, report, throughput, variants
-from benchmarks.agreement import TOLERANCE, DisagreementError, Errors, check, exact_results, results
-from benchmarks.variants import COMPILE, EAGER, FUSED
+from benchmarks import report, throughput
+from benchmarks.agreement import exact_results, results
 from benchmarks.workload import CASES, PASSES, Workload
+from clof_ext.bench import machine, record, variants
+from clof_ext.bench.agreement import TOLERANCE, DisagreementError, Errors, check
+from clof_ext.bench.variants import COMPILE, EAGER, FUSED
 
 # Sizes at which everything takes a moment.
 TINY = throughput.QUICK
@@ -26,7 +28,7 @@ def run(tmp_path, *arguments: str) -> tuple[int, dict | None]:
     """Exit code and document of a quick run."""
     code = throughput.main(["--quick", *arguments, "--output", str(tmp_path)])
     files = list(tmp_path.glob("*.json"))
-    return code, report.read(files[0]) if files else None
+    return code, record.read(files[0]) if files else None
 
 
 def test_quick_run_without_compiler(no_compiler, tmp_path, capsys):

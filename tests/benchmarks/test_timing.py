@@ -5,9 +5,10 @@ import time
 import pytest
 import torch
 
-from benchmarks.files import replace_between, replace_file
-from benchmarks.memory import peak_bytes
-from benchmarks.timing import interleave, interleave_batches, summarize
+from benchmarks.files import replace_between
+from clof_ext.bench.memory import peak_bytes
+from clof_ext.bench.timing import interleave, interleave_batches, summarize
+from clof_ext.training import replace_file
 
 CPU = torch.device("cpu")
 MIB = 2**20

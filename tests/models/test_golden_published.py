@@ -4,7 +4,7 @@ import pytest
 import torch
 
 import clof_ext
-from benchmarks import published
+from clof_ext.bench import published
 from tests import golden_cases
 
 LAYERS = [name for name in golden_cases.names("layer_*") if "vel_attention" not in name]

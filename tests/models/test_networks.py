@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import nn
 
-from benchmarks import published
+from clof_ext.bench import published
 from clof_ext.models import EGNN, GNN, ClofNet, LinearMotion, RadialField
 from clof_ext.models.gaussian_basis import GaussianBasis
 from tests.systems import System, make_system, rotation

@@ -10,7 +10,7 @@ from torch import nn
 
 import clof_ext
 from benchmarks import diffusion as edm
-from benchmarks import published
+from clof_ext.bench import published
 from clof_ext.nn.families import FusedForward
 from tests.models.test_replace_diffusion import MASKS, assert_same, batch, network, results
 

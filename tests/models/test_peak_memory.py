@@ -10,9 +10,9 @@ import torch
 from torch import nn
 
 import clof_ext
-from benchmarks.memory import peak_bytes
-from benchmarks.published import ClofNet_vel, EGNN_vel
 from clof_ext import _backends, newton
+from clof_ext.bench.memory import peak_bytes
+from clof_ext.bench.published import ClofNet_vel, EGNN_vel
 
 pytestmark = pytest.mark.skipif(_backends.binary() is None, reason="needs the compiled extension")
 

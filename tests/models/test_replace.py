@@ -9,7 +9,7 @@ import torch
 from torch import nn
 
 import clof_ext
-from benchmarks.published import E_GCL, EGNN, Clof_GCL, ClofNet_vel, E_GCL_vel
+from clof_ext.bench.published import E_GCL, EGNN, Clof_GCL, ClofNet_vel, E_GCL_vel
 from clof_ext.nn.activation import MODULES
 from clof_ext.nn.edge_pair import joined
 from clof_ext.nn.families import FusedForward

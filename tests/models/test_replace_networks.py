@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 
 import clof_ext
-from benchmarks.published import ClofNet, ClofNet_vel, ClofNet_vel_gbf
+from clof_ext.bench.published import ClofNet, ClofNet_vel, ClofNet_vel_gbf
 
 N_NODES, N_GRAPHS, H = 5, 3, 8
 NETWORKS = {
@@ -85,7 +85,7 @@ def test_a_network_whose_layers_were_replaced_before():
 
 
 def test_patched_classes_make_replaced_networks():
-    from benchmarks import published
+    from clof_ext.bench import published
 
     expected = results(make("with velocities"))
     with clof_ext.patch(published) as report:

@@ -19,7 +19,7 @@ from torch.utils.checkpoint import checkpoint
 
 import clof_ext
 from benchmarks import diffusion as edm
-from benchmarks.published import ClofNet_vel
+from clof_ext.bench.published import ClofNet_vel
 from tests.lookalikes import egnn_pytorch
 
 H, N_NODES = 6, 4

@@ -13,9 +13,9 @@ from torch import Tensor
 from torch.nn.functional import mse_loss
 
 import clof_ext
-from benchmarks.published import ClofNet_vel, EGNN_vel
 from benchmarks.workload import SAMPLE_EVERY, SIMULATED_STEPS
 from clof_ext import newton
+from clof_ext.bench.published import ClofNet_vel, EGNN_vel
 
 EPOCHS, SYSTEMS, BATCH, PARTICLES = 50, 16, 8, 5
 HIDDEN, LAYERS = 16, 3

@@ -6,7 +6,7 @@ from dataclasses import replace
 import pytest
 import torch
 
-from benchmarks import published
+from clof_ext.bench import published
 from clof_ext.newton import fully_connected, make_batch, make_network, make_samples, predict, simulate
 from clof_ext.newton.networks import NETWORKS
 from clof_ext.newton.pair_features import pair_features

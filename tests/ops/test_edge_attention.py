@@ -4,8 +4,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from benchmarks.memory import peak_bytes
 from clof_ext import _backends, ops, prepare_graph
+from clof_ext.bench.memory import peak_bytes
 from tests.conformance import GRAPHS, backends, points, random_edges
 from tests.conformance import Graph as Case
 

@@ -8,8 +8,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from benchmarks.memory import peak_bytes
 from clof_ext import EdgePlan, _backends, ops, prepare_graph
+from clof_ext.bench.memory import peak_bytes
 from clof_ext.reference.frame_message import ACTIVATIONS
 from tests.conformance import GRAPHS, Graph, points, random_edges
 

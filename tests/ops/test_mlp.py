@@ -6,8 +6,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from benchmarks.memory import peak_bytes
 from clof_ext import _backends, ops
+from clof_ext.bench.memory import peak_bytes
 from clof_ext.reference.frame_message import ACTIVATIONS
 
 pytestmark = pytest.mark.skipif(_backends.binary() is None, reason="needs the compiled extension")

@@ -50,9 +50,8 @@ for torch in "${torches[@]}"; do
   environment "$folder" "$interpreter" "$torch"
   "$folder/bin/python" -m pip install --quiet --force-reinstall --no-deps "$wheel"
   # The tests of the ops, without the package beside them.
-  rm -rf "$work/tests" && mkdir -p "$work/tests/tests" "$work/tests/benchmarks"
+  rm -rf "$work/tests" && mkdir -p "$work/tests/tests"
   cp -r "$root/tests/ops" "$root/tests/conformance.py" "$work/tests/tests"
-  cp "$root"/benchmarks/{memory,timing}.py "$work/tests/benchmarks"
   cp "$root/pyproject.toml" "$work/tests"
   cd "$work/tests"
   "$folder/bin/python" -W error::RuntimeWarning -c 'import clof_ext; print(clof_ext.library_path())'

@@ -1,4 +1,4 @@
-"""What a measurement was made on: the machine, its software, and the state of this repository."""
+"""What a measurement was made on: the machine, its software, and the state of the repository."""
 
 import datetime
 import importlib.metadata
@@ -12,10 +12,11 @@ from pathlib import Path
 import numpy
 import torch
 
-import clof_ext
-from clof_ext import _backends
+from .. import _backends
+from .._version import __version__
 
-ROOT = Path(__file__).parent.parent
+# Of the repository, where this is a checkout of it.
+ROOT = Path(__file__).parent.parent.parent
 # What Linux calls the instruction sets that matter to dense float work, on x86 and on Arm.
 INSTRUCTION_SETS = (
     *("avx", "avx2", "fma", "avx512f", "avx512_bf16", "avx512_fp16", "amx_tile", "amx_bf16"),
@@ -64,6 +65,12 @@ def memory_bytes() -> int:
     return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
 
 
+def available_bytes() -> int:
+    """Memory that programs can still have, as Linux estimates it; elsewhere all of it."""
+    found = _value("/proc/meminfo", "MemAvailable")
+    return memory_bytes() if found is None else 1024 * int(found.split()[0])
+
+
 def compiler() -> str | None:
     """The C++ compiler that ``torch.compile`` would find, with its version; None where there is none."""
     names = [os.environ["CXX"]] if os.environ.get("CXX") else COMPILERS
@@ -93,7 +100,7 @@ def _versions() -> dict:
         "torch": torch.__version__,
         "numpy": numpy.__version__,
         "triton": distribution("triton"),
-        "clof_ext": clof_ext.__version__,
+        "clof_ext": __version__,
         "compiler": compiler(),
         "clof_ext_compiler": binary and binary.build_info()["compiler"],
         "clof_ext_instruction_set": binary and binary.instruction_set(),
@@ -109,14 +116,21 @@ def distribution(name: str) -> str | None:
 
 
 def _commit() -> str | None:
-    """Number of the commit, with ``-dirty`` behind it where tracked files differ from it."""
+    """Number of the commit, ``-dirty`` behind it where tracked files differ from it; None of an installed package."""
+    if not (ROOT / ".git").exists():
+        return None
     return _first_line(["git", "-C", str(ROOT), "describe", "--always", "--dirty", "--abbrev=12", "--exclude=*"])
 
 
 def _cpu_info(key: str) -> str | None:
     """The first value of a key that Linux tells about the processor."""
+    return _value("/proc/cpuinfo", key)
+
+
+def _value(path: str, key: str) -> str | None:
+    """The first value of a key in a file of Linux."""
     try:
-        text = Path("/proc/cpuinfo").read_text()
+        text = Path(path).read_text()
     except OSError:
         return None
     found = re.search(rf"^{key}\s*: *(.*)$", text, re.MULTILINE)

@@ -3,36 +3,35 @@
 import copy
 
 import torch
+from torch import nn
 
-import clof_ext
-
-from .workload import Predictor
-
-
-def eager(predictor: Predictor) -> Predictor:
-    return predictor
+from ..replace import replace_layers
 
 
-def compiled(predictor: Predictor) -> Predictor:
+def eager(network: nn.Module) -> nn.Module:
+    return network
+
+
+def compiled(network: nn.Module) -> nn.Module:
     """A copy under ``torch.compile`` with its default settings; compiling happens in the first calls."""
     # What was compiled for another case would make the shapes of this one dynamic.
     torch.compiler.reset()
-    predictor = copy.deepcopy(predictor)
-    predictor.compile()
-    return predictor
+    network = copy.deepcopy(network)
+    network.compile()
+    return network
 
 
-def fused(predictor: Predictor) -> Predictor:
+def fused(network: nn.Module) -> nn.Module:
     """A copy whose layers were replaced.
 
     Raises:
         RuntimeError: a layer was not replaced.
     """
-    predictor = copy.deepcopy(predictor)
-    report = clof_ext.replace_layers(predictor)
+    network = copy.deepcopy(network)
+    report = replace_layers(network)
     if report.left or not report.replaced:
         raise RuntimeError(f"replace_layers left layers of the published network as they were.\n{report}")
-    return predictor
+    return network
 
 
 EAGER, COMPILE, FUSED = "eager", "torch.compile", "clof_ext"

@@ -2,17 +2,22 @@
 
 import gc
 import math
+import os
 import statistics
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 import torch
 
 Call = Callable[[], object]
+MS = 1e3
 
 # A batch of calls between two of a GPU's time stamps: long beside the launch of the first one.
 BATCH_SECONDS = 5e-3
+# Cores that other programs may use, on average, while something is timed: the system's own work.
+DISTURBED = 0.1
 
 
 @dataclass(frozen=True)
@@ -21,6 +26,7 @@ class Timing:
 
     Attributes:
         calls: how many calls share one duration: a repeat is a batch of them.
+        others: cores that other programs used meanwhile, on average; None where the system does not tell.
     """
 
     median: float
@@ -28,12 +34,24 @@ class Timing:
     upper: float
     repeats: int
     calls: int = 1
+    others: float | None = None
 
 
-def summarize(durations: Sequence[float], calls: int = 1) -> Timing:
+def milliseconds(timing: Timing) -> dict:
+    """A timing as rows of measurements hold it, ready for JSON."""
+    return {
+        "median_ms": MS * timing.median,
+        "lower_ms": MS * timing.lower,
+        "upper_ms": MS * timing.upper,
+        "repeats": timing.repeats,
+        "others": timing.others,
+    }
+
+
+def summarize(durations: Sequence[float], calls: int = 1, others: float | None = None) -> Timing:
     """Median and quartiles of two or more durations."""
     lower, median, upper = statistics.quantiles(durations, n=4, method="inclusive")
-    return Timing(median, lower, upper, len(durations), calls)
+    return Timing(median, lower, upper, len(durations), calls, others)
 
 
 def interleave(
@@ -54,7 +72,8 @@ def interleave(
         clock: seconds; ``time.process_time`` counts the processor's time alone, whatever else the machine does.
     """
     timers = {name: lambda call=call: time_once(call, device, clock) for name, call in calls.items()}
-    return {name: summarize(values) for name, values in _take_turns(timers, seconds, repeats).items()}
+    durations, others = _take_turns(timers, seconds, repeats)
+    return {name: summarize(values, others=others) for name, values in durations.items()}
 
 
 def interleave_batches(
@@ -76,8 +95,8 @@ def interleave_batches(
     measure = batch_time or device_time
     counts = {name: batch_size(measure(call, 1), batch_seconds) for name, call in calls.items()}
     timers = {name: lambda name=name: measure(calls[name], counts[name]) / counts[name] for name in calls}
-    durations = _take_turns(timers, seconds, repeats)
-    return {name: summarize(values, counts[name]) for name, values in durations.items()}
+    durations, others = _take_turns(timers, seconds, repeats)
+    return {name: summarize(values, counts[name], others) for name, values in durations.items()}
 
 
 def batch_size(seconds: float, batch_seconds: float) -> int:
@@ -97,14 +116,16 @@ def device_time(call: Call, count: int) -> float:
     return start.elapsed_time(end) / 1e3
 
 
-def _take_turns(timers: Mapping[str, Callable[[], float]], seconds: float, repeats: int) -> dict[str, list[float]]:
-    """What each timer said, once per round, until the rounds and the seconds asked for have passed."""
+def _take_turns(
+    timers: Mapping[str, Callable[[], float]], seconds: float, repeats: int
+) -> tuple[dict[str, list[float]], float | None]:
+    """What each timer said, once per round, until the rounds and the seconds asked for have passed; others' cores."""
     durations: dict[str, list[float]] = {name: [] for name in timers}
     # A collection of Python's garbage would fall on one call and not on another.
     gc.collect()
     gc.disable()
-    end = time.perf_counter() + seconds * len(timers)
-    rounds = 0
+    started, others_before, rounds = time.perf_counter(), others_seconds(), 0
+    end = started + seconds * len(timers)
     try:
         while rounds < repeats or time.perf_counter() < end:
             for name, timer in timers.items():
@@ -112,7 +133,23 @@ def _take_turns(timers: Mapping[str, Callable[[], float]], seconds: float, repea
             rounds += 1
     finally:
         gc.enable()
-    return durations
+    return durations, _cores(others_before, others_seconds(), time.perf_counter() - started)
+
+
+def others_seconds() -> float | None:
+    """Processor time that other programs and virtual machines have had so far; None where Linux does not tell."""
+    try:
+        line = Path("/proc/stat").read_text().split("\n", 1)[0]
+    except OSError:
+        return None
+    user, nice, system, _, _, irq, softirq, steal = map(int, line.split()[1:9])
+    busy = (user + nice + system + irq + softirq + steal) / os.sysconf("SC_CLK_TCK")
+    return busy - time.process_time()
+
+
+def _cores(before: float | None, after: float | None, seconds: float) -> float | None:
+    # The system counts in steps of 10 ms.
+    return None if before is None else max(0.0, after - before) / seconds
 
 
 def time_once(call: Call, device: torch.device, clock: Callable[[], float] = time.perf_counter) -> float:

@@ -7,8 +7,7 @@ from functools import partial
 import torch
 from torch import Tensor, nn
 
-from clof_ext.newton import fully_connected
-
+from ..newton import fully_connected
 from .agreement import relative
 from .published import Clof_GCL, E_GCL_vel
 
@@ -19,13 +18,14 @@ SEED = 0
 
 @dataclass(frozen=True)
 class Size:
-    """A layer and a graph in which every node has the same number of neighbours.
+    """A layer, or a network of such layers, and a graph in which every node has the same number of neighbours.
 
     Attributes:
         network: a name in LAYERS.
         nodes, neighbours: N, and the edges of each receiver.
         hidden, edge_dim: H, the width of node features and messages; D, that of edge features.
         graph: a name in GRAPHS.
+        layers: of the network.
     """
 
     network: str
@@ -34,6 +34,7 @@ class Size:
     hidden: int
     edge_dim: int
     graph: str = "systems"
+    layers: int = 1
 
     @property
     def edges(self) -> int:
@@ -46,7 +47,8 @@ class Size:
 
     def __str__(self) -> str:
         sizes = f"N={self.nodes} n={self.neighbours} H={self.hidden} D={self.edge_dim}"
-        return f"{self.network} {sizes}" + ("" if self.graph == "systems" else f" {self.graph}")
+        depth = "" if self.layers == 1 else f" L={self.layers}"
+        return f"{self.network} {sizes}{depth}" + ("" if self.graph == "systems" else f" {self.graph}")
 
 
 def about(nodes: int, neighbours: int) -> int:
@@ -89,6 +91,25 @@ def make_layer(size: Size) -> Layer:
     return Layer(*size.layer)
 
 
+class Network(nn.Module):
+    """Layers one after another, each with the same edge features and velocities."""
+
+    def __init__(self, size: Size) -> None:
+        super().__init__()
+        self.layers = nn.ModuleList(Layer(*size.layer) for _ in range(size.layers))
+
+    def forward(self, h: Tensor, pos: Tensor, edge_attr: Tensor | None, vel: Tensor, edge_index: Tensor):
+        for layer in self.layers:
+            h, pos = layer(h, pos, edge_attr, vel, edge_index)
+        return h, pos
+
+
+def make_network(size: Size) -> Network:
+    """The network, with the same random weights every time."""
+    torch.manual_seed(SEED)
+    return Network(size)
+
+
 @dataclass(frozen=True)
 class Inputs:
     """Random features and states, each of which wants a gradient as in the middle of a network, and cotangents.
@@ -109,10 +130,11 @@ class Inputs:
         leaves = {"edge_attr": None} | self.leaves
         return layer(**leaves, vel=self.vel, edge_index=self.edge_index)
 
-    def to(self, dtype: torch.dtype) -> "Inputs":
-        leaves = {name: value.detach().to(dtype).requires_grad_() for name, value in self.leaves.items()}
-        cotangents = self.cotangents[0].to(dtype), self.cotangents[1].to(dtype)
-        return Inputs(leaves, self.vel.to(dtype), self.edge_index, cotangents)
+    def to(self, dtype: torch.dtype, device: torch.device | None = None) -> "Inputs":
+        """The same numbers in another dtype, and on another device if one is given."""
+        leaves = {name: value.detach().to(device, dtype).requires_grad_() for name, value in self.leaves.items()}
+        cotangents = self.cotangents[0].to(device, dtype), self.cotangents[1].to(device, dtype)
+        return Inputs(leaves, self.vel.to(device, dtype), self.edge_index.to(device), cotangents)
 
 
 def make_inputs(size: Size) -> Inputs:
@@ -155,6 +177,13 @@ def force_step(layer: nn.Module, inputs: Inputs) -> None:
     force.square().sum().backward()
 
 
+def outputs_alone(layer: nn.Module, inputs: Inputs) -> dict[str, Tensor]:
+    """Results of the pass ``forward``, which may be another compiled program than that of ``forward+backward``."""
+    with torch.no_grad():
+        h, pos = inputs.call(layer)
+    return {"features alone": h, "displacements alone": pos - inputs.leaves["pos"]}
+
+
 def arrays(layer: nn.Module, inputs: Inputs) -> dict[str, Tensor]:
     """Everything that a call computes, by name: features, displacements, and the gradient of each input and weight."""
     clear(layer, inputs)
@@ -162,15 +191,21 @@ def arrays(layer: nn.Module, inputs: Inputs) -> dict[str, Tensor]:
     # Against positions, which a layer hardly moves, all errors would vanish.
     found = {"features": h.detach(), "displacements": (pos - inputs.leaves["pos"]).detach()}
     torch.autograd.backward((h, pos), inputs.cotangents)
-    leaves = inputs.leaves | {name.removeprefix("layer."): value for name, value in layer.named_parameters()}
-    return found | {f"gradient of {name}": value.grad for name, value in leaves.items()}
+    return found | {f"gradient of {name}": value.grad for name, value in _leaves(layer, inputs).items()}
+
+
+def second_arrays(layer: nn.Module, inputs: Inputs) -> dict[str, Tensor]:
+    """The gradients that ``force_step`` makes, by name; zeros for what a force does not depend on."""
+    force_step(layer, inputs)
+    leaves = _leaves(layer, inputs)
+    grads = {name: torch.zeros_like(value) if value.grad is None else value.grad for name, value in leaves.items()}
+    return {f"second gradient of {name}": value for name, value in grads.items()}
+
+
+def _leaves(layer: nn.Module, inputs: Inputs) -> dict[str, Tensor]:
+    return inputs.leaves | {name.removeprefix("layer."): value for name, value in layer.named_parameters()}
 
 
 def errors(found: dict[str, Tensor], exact: dict[str, Tensor]) -> dict[str, float]:
     """Relative error of each array in the Euclidean norm."""
     return {name: relative(found[name].double(), value.double()) for name, value in exact.items()}
-
-
-def largest_of(values: dict[str, float]) -> float:
-    """The largest error; nan if one is nan, which Python's max may lose."""
-    return torch.tensor(list(values.values())).max().item()
