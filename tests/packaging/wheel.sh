@@ -1,8 +1,8 @@
 #!/usr/bin/env bash
 # The package as users get it: built by itself from its source distribution, and installed in empty environments.
 # `make wheel-test` runs it with PYTHON (3.11 or newer, with torch) and TORCHES, the requirements to install beside the
-# wheel, each perhaps with a Python before it: "torch==2.11.* python3.13:torch". Downloads those; a second start goes on
-# with the environments that are there. CLOF_EXT_CUDA=1 builds and tests a wheel with CUDA kernels.
+# wheel. Downloads those; a second start goes on with the environments that are there. CLOF_EXT_CUDA=1 builds and tests a
+# wheel with CUDA kernels.
 set -euo pipefail
 root=$(cd "$(dirname "$0")/../.." && pwd)
 python=$(command -v "${PYTHON:-python3}")
@@ -34,20 +34,18 @@ PATH="$work/tools/bin:$PATH" bash -c "$repair"
 wheel=$(ls "$work"/dist/repaired/*.whl)
 ls -l "$work/dist" "$work/dist/repaired"
 
-environment() { # folder, Python, requirement
+environment() { # folder, requirement
   if [ ! -e "$1/.complete" ]; then
-    "$2" -m venv --clear "$1"
-    "$1/bin/python" -m pip install --quiet "$3" numpy tqdm pytest pytest-benchmark
+    "$python" -m venv --clear "$1"
+    "$1/bin/python" -m pip install --quiet "$2" numpy tqdm pytest pytest-benchmark
     touch "$1/.complete"
   fi
 }
 
 for torch in "${torches[@]}"; do
-  interpreter=$python
-  case $torch in *:*) interpreter=$(command -v "${torch%%:*}") torch=${torch#*:} ;; esac
-  folder=$work/$(basename "$interpreter")-${torch//[^a-z0-9.]/_}
-  step "the wheel with $torch in $interpreter"
-  environment "$folder" "$interpreter" "$torch"
+  folder=$work/${torch//[^a-z0-9.]/_}
+  step "the wheel with $torch"
+  environment "$folder" "$torch"
   "$folder/bin/python" -m pip install --quiet --force-reinstall --no-deps "$wheel"
   # The tests of the ops, without the package beside them.
   rm -rf "$work/tests" && mkdir -p "$work/tests/tests"
