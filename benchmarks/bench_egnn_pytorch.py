@@ -22,8 +22,7 @@ from clof_ext.bench import machine
 from clof_ext.bench.memory import peak_bytes
 from clof_ext.bench.run import clock, threads
 from clof_ext.bench.timing import interleave
-
-from .files import replace_file
+from clof_ext.training import replace_file
 
 RESULTS = Path(__file__).parent / "results"
 FORMAT = 1
