@@ -1,6 +1,5 @@
 """The edges of molecules as the ops read them, and the pairs of atoms that edges join."""
 
-import weakref
 from dataclasses import dataclass
 
 import torch
@@ -11,6 +10,7 @@ from torch.nn.functional import softplus
 from .._precision import float32_under_autocast
 from ..graph import EdgePlan, prepare_graph, prepare_segments
 from ..ops import segment_sum
+from .per_graph import once_per_graph
 
 
 @dataclass(frozen=True, eq=False)
@@ -37,6 +37,7 @@ class DirectedEdges:
     pairs_of_high: EdgePlan
 
 
+@once_per_graph
 def directed(edge_index: Tensor, num_nodes: int) -> DirectedEdges:
     """Prepare edges once; cached, as their plan is, for the life of ``edge_index``.
 
@@ -47,15 +48,7 @@ def directed(edge_index: Tensor, num_nodes: int) -> DirectedEdges:
     Raises:
         TypeError, ValueError: see ``prepare_graph``.
     """
-    given = prepare_graph(edge_index, num_nodes)
-    if given not in _made:
-        # Tensors made in inference mode could not be saved for a backward pass later.
-        with torch.inference_mode(False):
-            _made[given] = _with_pairs(*edge_index.long(), num_nodes)
-    return _made[given]
-
-
-def _with_pairs(source: Tensor, target: Tensor, num_nodes: int) -> DirectedEdges:
+    source, target = edge_index
     joined = torch.minimum(source, target) * num_nodes + torch.maximum(source, target)
     numbers, pair = joined.unique(return_inverse=True)
     low, high = numbers // max(num_nodes, 1), numbers % max(num_nodes, 1)
@@ -70,9 +63,6 @@ def _with_pairs(source: Tensor, target: Tensor, num_nodes: int) -> DirectedEdges
         prepare_segments(low, num_nodes),
         prepare_segments(high, num_nodes),
     )
-
-
-_made: "weakref.WeakKeyDictionary[EdgePlan, DirectedEdges]" = weakref.WeakKeyDictionary()
 
 
 def pair_product(h: Tensor, weight: Tensor, of_edge: Tensor, edges: DirectedEdges) -> Tensor:

@@ -1,7 +1,6 @@
 """The edges of molecules in an order in which those into each atom form a matrix."""
 
 import math
-import weakref
 from collections.abc import Iterator
 from dataclasses import dataclass
 
@@ -9,6 +8,7 @@ import torch
 from torch import Tensor
 
 from ..graph import EdgePlan, prepare_graph
+from .per_graph import once_per_graph
 
 # Edges of a group: what one group reads and writes stays in a core's cache.
 GROUP_EDGES = 1024
@@ -55,6 +55,7 @@ class Neighbourhoods:
     groups: tuple[Group, ...]
 
 
+@once_per_graph
 def neighbourhoods(edge_index: Tensor, num_nodes: int) -> Neighbourhoods:
     """Sort the edges once; cached, as the edges' plan is, for the life of ``edge_index``.
 
@@ -65,16 +66,6 @@ def neighbourhoods(edge_index: Tensor, num_nodes: int) -> Neighbourhoods:
     Raises:
         TypeError, ValueError: see ``prepare_graph``.
     """
-    given = prepare_graph(edge_index, num_nodes)
-    if given not in _made:
-        _made[given] = _sorted_by_degree(edge_index.long(), num_nodes)
-    return _made[given]
-
-
-_made: "weakref.WeakKeyDictionary[EdgePlan, Neighbourhoods]" = weakref.WeakKeyDictionary()
-
-
-def _sorted_by_degree(edge_index: Tensor, num_nodes: int) -> Neighbourhoods:
     degree = edge_index[1].bincount(minlength=num_nodes)
     degree, node_order = degree.sort(stable=True)
     place = torch.empty_like(node_order)
