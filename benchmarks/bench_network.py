@@ -1,0 +1,140 @@
+"""Published networks, eager and with clof_ext's layers, in each precision of products: on any device.
+
+``python -m benchmarks.bench_network`` prints a line for each measurement and writes JSON. ``throughput`` compares equal
+numbers; here are the faster products too: TF32 on GPUs, bfloat16 and three bfloat16 products on processors with AMX.
+Ratios are to eager PyTorch in float32 at the precision that the device has by default for such comparisons: ``high`` (TF32)
+on GPUs, ``highest`` on CPUs.
+"""
+
+import argparse
+import shlex
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import asdict, dataclass
+from functools import partial
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+
+from clof_ext.bench import machine, record
+from clof_ext.bench.memory import peak_bytes
+from clof_ext.bench.timing import interleave, milliseconds
+from clof_ext.bench.variants import compiled, eager, fused
+
+from .bench_edge_block import error, products
+from .workload import CASES, DEVICES, PASSES, Settings, Workload
+
+RESULTS = Path(__file__).parent / "results"
+FORMAT = 1
+REPEATS = 5
+
+
+@dataclass(frozen=True)
+class Program:
+    """A network and the products that it is computed with."""
+
+    make: Callable[[nn.Module], nn.Module]
+    precision: str
+    bfloat16: bool = False
+
+    def prepared(self, network: nn.Module, device: torch.device) -> Callable[[Callable], object]:
+        """A function that runs a call of the network at the program's precision."""
+        made = self.make(network)
+
+        def run(call: Callable) -> object:
+            with products(self.precision), torch.autocast(device.type, torch.bfloat16, enabled=self.bfloat16):
+                return call(made)
+
+        return run
+
+
+def programs(device: torch.device, with_compile: bool) -> dict[str, Program]:
+    """Programs by name; the first is what ratios are to."""
+    base = "high" if device.type == "cuda" else "highest"
+    found = {
+        "eager": Program(eager, base),
+        "clof_ext highest": Program(fused, "highest"),
+        "clof_ext high": Program(fused, "high"),
+        "clof_ext bfloat16": Program(fused, "high", bfloat16=True),
+    }
+    if device.type == "cuda":
+        found["eager highest"] = Program(eager, "highest")
+    return {**found, "torch.compile": Program(compiled, base)} if with_compile else found
+
+
+def measure(case: str, settings: Settings, with_compile: bool) -> Iterator[dict]:
+    """Figures of every program in both passes, timed in turn."""
+    workload = Workload(CASES[case], settings)
+    network = workload.make_predictor()
+    runs = {
+        name: program.prepared(network, workload.device)
+        for name, program in programs(workload.device, with_compile).items()
+    }
+    with torch.no_grad(), products("highest"):
+        exact = displacement(workload, network)
+    for name, run_pass in PASSES.items():
+        calls = {key: partial(run, partial(run_pass, workload)) for key, run in runs.items()}
+        for call in calls.values():
+            call()
+        peaks = {key: peak_bytes(call, workload.device) for key, call in calls.items()}
+        times = interleave(calls, seconds=settings.seconds, repeats=REPEATS, device=workload.device)
+        for key, time in times.items():
+            with torch.no_grad():
+                found = runs[key](partial(displacement, workload))
+            yield {
+                **{"case": case, "hidden": settings.hidden, "systems": settings.n_systems, "edges": workload.num_edges},
+                **{"pass": name, "program": key, **milliseconds(time)},
+                **{"ratio_to_eager": times["eager"].median / time.median, "peak_bytes": peaks[key]},
+                "error": error([found], [exact]),
+            }
+
+
+def displacement(workload: Workload, predictor: nn.Module) -> Tensor:
+    """What the network adds to positions."""
+    return workload.predict(predictor, workload.inputs) - workload.inputs["x"]
+
+
+def line(row: dict) -> str:
+    return (
+        f"{row['case']:<11}H={row['hidden']:<4} E={row['edges']:<8} {row['pass']:<17}{row['program']:<19}"
+        f"{row['median_ms']:>9.3f} ms{row['ratio_to_eager']:>7.2f} x{row['peak_bytes'] / 1e6:>10.1f} MB"
+        f"  error {row['error']:.0e}"
+    )
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    arguments = sys.argv[1:] if arguments is None else list(arguments)
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.bench_network", description=__doc__.splitlines()[0])
+    parser.add_argument("--device", choices=DEVICES, default="cpu")
+    parser.add_argument("--cases", nargs="+", choices=CASES, default=["clofnet-20"], help="network and particles")
+    parser.add_argument("--hidden", type=int, nargs="+", default=[Settings.hidden])
+    parser.add_argument("--systems", type=int, nargs="+", default=[Settings.n_systems], help="systems in a batch")
+    parser.add_argument("--seconds", type=float, default=1.0, help="of each measurement")
+    parser.add_argument("--compile", action="store_true", help="torch.compile too, which takes minutes")
+    parser.add_argument("--output", type=Path, default=RESULTS, help="folder of the JSON")
+    options = parser.parse_args(arguments)
+    device = torch.device(options.device)
+    rows = []
+    for case in options.cases:
+        for hidden in options.hidden:
+            for systems in options.systems:
+                settings = Settings(hidden=hidden, n_systems=systems, device=options.device, seconds=options.seconds)
+                for row in measure(case, settings, options.compile):
+                    rows.append(row)
+                    print(line(row), flush=True)
+    document = {
+        "format": FORMAT,
+        "benchmark": "network",
+        "command": shlex.join(["python", "-m", "benchmarks.bench_network", *arguments]),
+        **machine.describe(),
+        "settings": asdict(Settings(device=options.device, seconds=options.seconds)),
+        "rows": rows,
+    }
+    path = options.output / f"network_{machine.slug(device)}.json"
+    record.write(path, document)
+    print(f"wrote {path}")
+
+
+if __name__ == "__main__":
+    main()
