@@ -2,8 +2,7 @@
 
 ``python -m benchmarks.bench_network`` prints a line for each measurement and writes JSON. ``throughput`` compares equal
 numbers; here are the faster products too: TF32 on GPUs, bfloat16 and three bfloat16 products on processors with AMX.
-Ratios are to eager PyTorch in float32 at the precision that the device has by default for such comparisons: ``high`` (TF32)
-on GPUs, ``highest`` on CPUs.
+Ratios are to eager PyTorch with float32 tensors: at precision ``high`` (TF32) on GPUs, ``highest`` on CPUs.
 """
 
 import argparse

@@ -33,6 +33,10 @@ _limits: dict[tuple[str, str], Callable] = {}
 plan_devices: set[str] = set()
 
 
+class DoesNotFitError(RuntimeError):
+    """A backend that was asked for by name has no kernel for this size or dtype."""
+
+
 class Size(NamedTuple):
     """What decides whether the kernels of frame_message can run.
 
@@ -210,7 +214,7 @@ def fitting(op: str, run: Callable, name: str | None, size: Size | MlpSize) -> C
     if reason is None:
         return run
     if name or forced():
-        raise RuntimeError(f"backend {chosen!r} cannot run {op} here: {reason}.")
+        raise DoesNotFitError(f"backend {chosen!r} cannot run {op} here: {reason}.")
     for other in names[names.index(chosen) + 1 :]:
         if (why := too_large(other, op, size)) is None:
             if other == "reference" and op in SLOW_IN_REFERENCE and not torch.compiler.is_compiling():

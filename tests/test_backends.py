@@ -151,11 +151,36 @@ def test_importing_loads_neither_triton_nor_optional_packages():
     assert run.returncode == 0, run.stderr
 
 
+@needs_binary
 def test_selftest_agrees_and_says_so(capsys):
     assert clof_ext.selftest("cpu")
     out = capsys.readouterr().out
-    assert "all agree with the reference" in out
-    assert not _backends.binary() or "edge_scalars    ok" in out
+    assert "all agree with the reference" in out and "edge_scalars    ok" in out
+
+
+def test_selftest_that_can_compare_nothing_says_so(monkeypatch, capsys):
+    monkeypatch.setattr(_backends, "unavailable", lambda name, op: "it was taken away")
+    assert not clof_ext.selftest("cpu")
+    out = capsys.readouterr().out
+    assert "left out: it was taken away" in out and "nothing could be compared" in out
+
+
+@needs_binary
+def test_selftest_leaves_out_what_a_backend_does_not_hold(monkeypatch, capsys):
+    right = _backends._function
+
+    def narrow(name, op):
+        def function(*args):
+            if args[0].dtype == torch.float64:
+                raise _backends.DoesNotFitError("it computes in float32.")
+            return right(name, op)(*args)
+
+        return function if (name, op) == ("cpu", "edge_frame") else right(name, op)
+
+    monkeypatch.setattr(_backends, "_function", narrow)
+    assert clof_ext.selftest("cpu")
+    line = next(line for line in capsys.readouterr().out.splitlines() if "edge_frame" in line)
+    assert "ok" in line and "left out: it computes in float32." in line
 
 
 @needs_binary
@@ -173,7 +198,7 @@ def test_selftest_finds_a_wrong_kernel(monkeypatch):
 def test_command_line(capsys):
     assert cli.main(["info"]) == 0
     assert "torch" in capsys.readouterr().out
-    assert cli.main(["selftest", "--device", "cpu"]) == 0
+    assert cli.main(["selftest", "--device", "cpu"]) == (0 if _backends.binary() else 1)
     if not torch.cuda.is_available():
         assert cli.main(["selftest", "--device", "cuda"]) == 2
         assert "needs a CUDA device" in capsys.readouterr().err
