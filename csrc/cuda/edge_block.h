@@ -72,7 +72,7 @@ struct BackwardMemory {
     Pieces pieces;
     image = pieces.add(layout.bytes);
     parts = pieces.add(p.graph.num_nodes * 2 * width * number_bytes(p));
-    partial = pieces.add(blocks * kBackwardWarps * 2 * (width + 4) * number);
+    partial = pieces.add(blocks * kBlockTiles * 2 * (width + 4) * number);
     rows = pieces.add(chunk * (width + 4) * number);
     place_of = pieces.add(p.graph.num_edges * int64_t(sizeof(int32_t)));
     sums = pieces.add(blocks * SumPlaces::of(layout).total * number);
@@ -302,7 +302,7 @@ inline PrepareJobs forward_preparation(const FrameMessageProblem& p, const Image
 
 // Blocks of threads for so many numbers, few enough not to be felt.
 inline int blocks_for_numbers(int64_t numbers) {
-  constexpr int64_t kThreads = kBackwardWarps * kWarp, kMost = 1024;
+  constexpr int64_t kThreads = kForwardWarps * kWarp, kMost = 1024;
   const int64_t blocks = (numbers + kThreads - 1) / kThreads;
   return int(blocks < kMost ? blocks : kMost);
 }

@@ -9,7 +9,7 @@ namespace clof::cuda {
 
 constexpr int kBlockThreads = kForwardWarps * kWarp;
 static_assert(kBlockThreads == kThreads, "blocks are those of launch.cuh");
-static_assert(kBackwardWarps == kForwardWarps && kNodeWarps == kForwardWarps, "all kernels have blocks of one size");
+static_assert(kNodeWarps == kForwardWarps, "all kernels but backward_kernel have blocks of one size");
 
 template <class Kind, int Width> __global__ void __launch_bounds__(kBlockThreads)
     prepare_kernel(const __grid_constant__ PrepareJobs jobs) {
@@ -23,14 +23,14 @@ template <class Kind, int Width> __global__ void __launch_bounds__(kBlockThreads
     forward_join_kernel(const __grid_constant__ EdgeBlock a, int64_t warps) {
   forward_join<Kind, Width>(a, warps);
 }
-template <class Kind, class Function, int Width> __global__ void __launch_bounds__(kBlockThreads, 1)
+template <class Kind, class Function, int Width> __global__ void __launch_bounds__(kBackwardThreads, 1)
     backward_kernel(const __grid_constant__ EdgeBlockGradients a) {
   backward<Kind, Function, Width>(a);
 }
 // The kind of number has nothing to do with these; it gives each of the files that make them its own.
 template <class Kind, int Width> __global__ void __launch_bounds__(kBlockThreads)
-    backward_join_kernel(const __grid_constant__ EdgeBlockGradients a, int64_t warps) {
-  backward_join<Width>(a, warps);
+    backward_join_kernel(const __grid_constant__ EdgeBlockGradients a, int64_t pairs) {
+  backward_join<Width>(a, pairs);
 }
 template <class Kind, int Width> __global__ void __launch_bounds__(kBlockThreads)
     senders_kernel(const __grid_constant__ SenderSums a) {
@@ -103,10 +103,11 @@ template <class Kind, int Width> void BackwardPass<Kind, Width>::run(const Frame
   const int shared = backward_shared_bytes<Kind, Width>(image);
   for (int64_t begin = 0; begin < p.graph.num_edges; begin += chunk) {
     take_chunk(g, senders, begin, chunk);
-    if (p.activation == Activation::silu) start(backward_kernel<Kind, Silu, Width>, blocks, shared, stream, g);
-    else start(backward_kernel<Kind, AnyOther, Width>, blocks, shared, stream, g);
-    start(backward_join_kernel<Kind, Width>, blocks, 0, stream, g, blocks * kBackwardWarps);
-    start(senders_kernel<Kind, Width>, (p.graph.num_nodes + kBackwardWarps - 1) / kBackwardWarps, 0, stream, senders);
+    const auto walk =
+        p.activation == Activation::silu ? backward_kernel<Kind, Silu, Width> : backward_kernel<Kind, AnyOther, Width>;
+    start_threads(kBackwardThreads, walk, blocks, shared, stream, g);
+    start(backward_join_kernel<Kind, Width>, blocks, 0, stream, g, blocks * kBlockTiles);
+    start(senders_kernel<Kind, Width>, quotient_up(p.graph.num_nodes, kForwardWarps), 0, stream, senders);
   }
 }
 

@@ -49,7 +49,7 @@ template <class Kind> void run_backward(const FrameMessageProblem& p, int64_t mo
   constexpr int kWidth = kNarrow;
   const Image image = image_of(p, true);
   const int64_t chunk = chunk_edges(p, most_blocks, row_bytes);
-  const int64_t blocks = num_blocks_for(chunk, most_blocks, kBlockEdges), warps = blocks * kBackwardWarps;
+  const int64_t blocks = num_blocks_for(chunk, most_blocks, kBlockEdges), pairs = blocks * kBlockTiles;
   const BackwardMemory places(p, blocks, chunk);
   Memory memory(places.total);
   EdgeBlockGradients g = gradients_of(p, image, memory.at(0), places, grad_parts);
@@ -60,12 +60,12 @@ template <class Kind> void run_backward(const FrameMessageProblem& p, int64_t mo
   const size_t shared = size_t(backward_shared_bytes<Kind, kWidth>(image));
   for (int64_t begin = 0; begin < p.graph.num_edges; begin += chunk) {
     take_chunk(g, senders, begin, chunk);
-    launch(int(blocks), kBlockThreads, shared, [&] {
+    launch(int(blocks), kBackwardThreads, shared, [&] {
       if (p.activation == Activation::silu) backward<Kind, Silu, kWidth>(g);
       else backward<Kind, AnyOther, kWidth>(g);
     });
-    launch(int(blocks), kBlockThreads, 0, [&] { backward_join<kWidth>(g, warps); });
-    const int64_t node_blocks = (p.graph.num_nodes + kBackwardWarps - 1) / kBackwardWarps;
+    launch(int(blocks), kBlockThreads, 0, [&] { backward_join<kWidth>(g, pairs); });
+    const int64_t node_blocks = (p.graph.num_nodes + kForwardWarps - 1) / kForwardWarps;
     launch(int(node_blocks), kBlockThreads, 0, [&] { sum_senders<kWidth>(senders); });
   }
 }

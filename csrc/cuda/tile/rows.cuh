@@ -95,11 +95,13 @@ CLOF_DEVICE void add_row(Rows<Width>& rows, int h, const typename Kind::Stored* 
   });
 }
 
-// A row that may be narrower than Width, and at any address: what is not there is 0.
+// Width numbers from column `first_column` on of a row that may end before, at any address: what is not there is 0.
+// `whole`: all is there, and aligned.
 template <class Kind, int Width> CLOF_DEVICE void load_narrow_row(Rows<Width>& rows, int h, const void* base,
-                                                                  int64_t first, int width, const Lane& lane) {
-  const bool whole = width == Width;
-  for_groups<Kind, Width>(lane, [&](int n, int column) {
+                                                                  int64_t first, int width, bool whole,
+                                                                  const Lane& lane, int first_column = 0) {
+  for_groups<Kind, Width>(lane, [&](int n, int own_column) {
+    const int column = first_column + own_column;
     float values[Kind::kGroup];
     if (whole) {
       const auto* row = static_cast<const typename Kind::Stored*>(base) + first;

@@ -120,10 +120,13 @@ template <class Kind, int Width, int Tiles, class Place> struct Tile {
       if (axis >= a.axes) break;
       float sums[kHalves];
       row_products<Kind, Width>(z, head(axis), sums);
-      const float x = Edges::own_of(sums, lane) + scalar(kHeadBias + axis);
-      q[axis] = a.tanh ? tanhf(x) : x;
+      q[axis] = coefficient(Edges::own_of(sums, lane), axis);
     }
     return {q[0], q[1], q[2]};
+  }
+  CLOF_DEVICE float coefficient(float sum, int axis) const {
+    const float x = sum + scalar(kHeadBias + axis);
+    return a.tanh ? tanhf(x) : x;
   }
 
   CLOF_DEVICE float edge_weight(int edge) const {

@@ -29,6 +29,10 @@ CLOF_DEVICE char* shared_memory() {
 
 CLOF_DEVICE void block_barrier() { __syncthreads(); }
 CLOF_DEVICE void warp_barrier() { __syncwarp(); }
+// For so many threads of the block, whole warps, that name the same number from 1 to 15.
+CLOF_DEVICE void named_barrier(int number, int threads) {
+  asm volatile("bar.sync %0, %1;" : : "r"(number), "r"(threads) : "memory");
+}
 
 // Four numbers to global memory at once; left alone, the compiler may write them one by one.
 CLOF_DEVICE void store_four(float* to, float x, float y, float z, float w) {
