@@ -304,6 +304,8 @@ CLOF_DEVICE int num_blocks() { return emulated::machine.blocks; }
 CLOF_DEVICE int num_threads() { return emulated::machine.threads; }
 CLOF_DEVICE char* shared_memory() { return emulated::machine.shared; }
 
+CLOF_DEVICE int opaque(int x) { return x; }
+
 CLOF_DEVICE void block_barrier() {
   emulated::Machine& m = emulated::machine;
   emulated::arrive("block_barrier");

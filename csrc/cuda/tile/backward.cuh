@@ -206,8 +206,12 @@ template <class Kind, class Function, int Width> class BackwardTile {
   CLOF_DEVICE const Half& half() const { return pair.half; }
   CLOF_DEVICE char* slot(int k) const { return slots + k * kSlotBytes<Width>; }
   CLOF_DEVICE OperandRows<Kind, Width, kOwn> own_operand(int k) const { return pair.own_operand(slot(k)); }
-  CLOF_DEVICE void keep_own(const Rows<kOwn>& rows, int k) const { keep(rows, slot(k), half().warp(), lane()); }
-  CLOF_DEVICE void take_back_own(Rows<kOwn>& rows, int k) const { take_back(rows, slot(k), half().warp(), lane()); }
+  CLOF_DEVICE void keep_own(const Rows<kOwn>& rows, int k) const {
+    keep(rows, slot(k), half().warp(), pair.fresh_lane());
+  }
+  CLOF_DEVICE void take_back_own(Rows<kOwn>& rows, int k) const {
+    take_back(rows, slot(k), half().warp(), pair.fresh_lane());
+  }
   // The pair's sums for the biases of the gate and of the head.
   CLOF_DEVICE float* own_scalars() const {
     return numbers.base + EdgeNumbers::kCount * kBlockEdges + kScalars * half().pair;
@@ -238,9 +242,11 @@ template <class Kind, class Function, int Width> class BackwardTile {
     pair.own_operand(input_slot).write(z[0]);
     Vec3<float> given = {0.0f, 0.0f, 0.0f};
     if (edges.own_exists) {
-      given = mean_scale(a.vector_mean, edges.own_degree()) * Edges::position(g.grad_vector, edges.own.receiver);
+      given = mean_scale(a.vector_mean, edges.own_degree(a)) * Edges::position(g.grad_vector, edges.own.receiver);
     }
-    const Mat3<float> vectors = basis_vectors(a, edges.x);
+    // Read again: they cost more to keep.
+    const Ends<float> x = Edges::ends(a, edges.own);
+    const Mat3<float> vectors = basis_vectors(a, x);
     const Vec3<float> vector = transposed(vectors, q), bounded = clamped(vector, a.clamp);
     const Vec3<float> weighed = pair.tile.edge_weight(edges.own.edge) * given;
     // Where a component was cut its gradient is 0.
@@ -263,7 +269,7 @@ template <class Kind, class Function, int Width> class BackwardTile {
         for (int k = 0; k < 4; ++k) grad.at[n][k] += by_row[k / 2] * head.at[n][k % 2];
       }
     }
-    const OwnGradients result = {position_vjp(a, edges.x, q, by_vector), edges.x.i - edges.x.j, dot(given, bounded)};
+    const OwnGradients result = {position_vjp(a, x, q, by_vector), x.i - x.j, dot(given, bounded)};
     block_barrier();
     add_head_gradients<Kind, Width>(of_head, numbers, 0, kMaxAxes, input_slot, half().warp(), lane());
     block_barrier();
@@ -290,7 +296,7 @@ template <class Kind, class Function, int Width> class BackwardTile {
   }
 
   CLOF_DEVICE void message_gradient(const Edges& edges, float by_weight, Rows<kOwn>& grad) {
-    const float own_scale = mean_scale(a.message_mean, edges.own_degree());
+    const float own_scale = mean_scale(a.message_mean, edges.own_degree(a));
     Rows<kOwn> given;
 #pragma unroll
     for (int h = 0; h < 2; ++h) {

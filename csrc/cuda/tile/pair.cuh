@@ -14,7 +14,8 @@ constexpr int kPairThreads = 2 * kWarp;
 struct Half {
   int pair, half;
 
-  CLOF_DEVICE Half() : pair(thread_index() / kPairThreads), half(thread_index() / kWarp % 2) {}
+  // The same in all lanes, which the shuffles tell the compiler.
+  CLOF_DEVICE Half() : pair(shuffle(thread_index() / kPairThreads, 0)), half(shuffle(thread_index() / kWarp % 2, 0)) {}
 
   CLOF_DEVICE int warp() const { return 2 * pair + half; }
   CLOF_DEVICE bool first() const { return half == 0; }
@@ -53,16 +54,18 @@ template <class Kind, int Width, class Place> struct PairTile {
 
   CLOF_DEVICE const EdgeBlock& block() const { return tile.a; }
   CLOF_DEVICE const Lane& lane() const { return tile.lane; }
+  // For addresses, which are cheaper to make again than to keep.
+  CLOF_DEVICE Lane fresh_lane() const { return Lane(opaque(lane().number)); }
   CLOF_DEVICE int first_feature() const { return kOwn * half.half; }
 
   CLOF_DEVICE OperandRows<Kind, Width, kOwn> own_operand(char* slot) const {
-    return OperandRows<Kind, Width, kOwn>(slot, half.pair, lane(), half.half * (kOwn / kUnit<Kind>));
+    return OperandRows<Kind, Width, kOwn>(slot, half.pair, fresh_lane(), half.half * (kOwn / kUnit<Kind>));
   }
   CLOF_DEVICE OperandRows<Kind, Width> operand(char* slot) const {
-    return OperandRows<Kind, Width>(slot, half.pair, lane());
+    return OperandRows<Kind, Width>(slot, half.pair, fresh_lane());
   }
   CLOF_DEVICE Columns<Kind, kOwn> vector(int offset) const {
-    return Columns<Kind, kOwn>(tile.weights.template vector<Place::kVectors>(offset) + first_feature(), lane());
+    return Columns<Kind, kOwn>(tile.weights.template vector<Place::kVectors>(offset) + first_feature(), fresh_lane());
   }
   CLOF_DEVICE Columns<Kind, kOwn> head(int axis) const {
     return vector(tile.weights.layout.head + axis * Width * int(sizeof(float)));
@@ -103,7 +106,7 @@ template <class Kind, int Width, class Place> struct PairTile {
   template <class Start>
   CLOF_DEVICE void square_product(Rows<kOwn> (&out)[1], char* slot, Matrix weight, const Start& start) const {
     const OperandRows<Kind, Width> rows[1] = {operand(slot)};
-    product_of<Kind, Width>(out, rows, tile.weights.square(weight) + first_feature() * Width, lane(), start);
+    product_of<Kind, Width>(out, rows, tile.weights.square(weight) + first_feature() * Width, fresh_lane(), start);
   }
 
   // Adds to sums over the half's features those over the other's. The slot's operands of this pair are lost.

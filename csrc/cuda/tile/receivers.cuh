@@ -49,8 +49,9 @@ template <class Kind, int Width, int Own = Width> class ReceiverSums {
       if (receiver != open_) {
         close(write);
         open_ = receiver;
-        start_ = shuffle(edges.own_start, owner);
-        stop_ = shuffle(edges.own_stop, owner);
+        // On the way until the receiver's last edge.
+        start_ = a.graph.receiver_start[receiver];
+        stop_ = a.graph.receiver_start[receiver + 1];
       }
       const bool own = edges.own_exists && edges.own.receiver == open_ && TileEdges<Tiles>::counts(lane);
       const int found = popcount(ballot(own));

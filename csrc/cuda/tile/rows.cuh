@@ -17,7 +17,8 @@ constexpr int kWarp = 32;
 struct Lane {
   int number, g, t;
 
-  CLOF_DEVICE Lane() : number(thread_index() % kWarp), g(number / 4), t(number % 4) {}
+  CLOF_DEVICE Lane() : Lane(thread_index() % kWarp) {}
+  CLOF_DEVICE explicit Lane(int lane) : number(lane), g(number / 4), t(number % 4) {}
 };
 
 template <class Kind> constexpr int kBlocks = Kind::kGroup / 2;

@@ -27,6 +27,13 @@ CLOF_DEVICE char* shared_memory() {
   return reinterpret_cast<char*>(clof_shared_memory);
 }
 
+// The same number, of which the compiler does not know where it comes from: what is made of it is made again each time,
+// and takes no register in between.
+CLOF_DEVICE int opaque(int x) {
+  asm volatile("" : "+r"(x));
+  return x;
+}
+
 CLOF_DEVICE void block_barrier() { __syncthreads(); }
 CLOF_DEVICE void warp_barrier() { __syncwarp(); }
 // For so many threads of the block, whole warps, that name the same number from 1 to 15.
