@@ -24,7 +24,9 @@ def run_python(code: str) -> subprocess.CompletedProcess:
 
 @needs_binary
 def test_the_table_prefers_the_compiled_kernels():
-    assert all(_backends.choose(op, "cpu") == "cpu" for op in _backends.OPERATORS)
+    for op in _backends.OPERATORS:
+        # Of add_layer_norm there are kernels for GPUs alone.
+        assert _backends.choose(op, "cpu") == ("reference" if op == "add_layer_norm" else "cpu")
 
 
 def test_an_unknown_kind_of_device_gets_the_reference():

@@ -11,6 +11,8 @@ from .._recompute import double_backward
 from .._register import register_rule
 from ..reference import add_layer_norm as plain_add_layer_norm
 
+DTYPES = (torch.float32, torch.float64, torch.bfloat16, torch.float16)
+
 
 def add_layer_norm(
     x: Tensor,
@@ -41,8 +43,8 @@ def add_layer_norm(
         backend: force one backend.
 
     Returns:
-        (R, H), in the dtype that torch's own ops give: that of x + h; under autocast float32 in place of halves.
-        Differentiable in x, h, weight and bias, any number of times; second derivatives run through the reference.
+        (R, H), in the dtype that torch's own ops give: that of x + h; on GPUs float32 under autocast. Differentiable in
+        x, h, weight and bias, any number of times; second derivatives run through torch's own ops.
 
     CUDA devices have kernels for up to 768 features (384 in float64), for x, h and weight of one dtype, and for halves
     beside a weight of float32, as under autocast. Whatever else there is, torch's own ops run, on CPUs always.
@@ -54,17 +56,20 @@ def add_layer_norm(
     """
     _check.is_tensor(x, "x")
     _check.shape(x, ("R", "H"), "x")
+    _check.dtype(x, DTYPES, "x")
     for tensor, shape, name in ((h, x.shape, "h"), (weight, x.shape[1:], "weight"), (bias, x.shape[1:], "bias")):
         _check.is_tensor(tensor, name)
         _check.shape(tensor, shape, name)
         _check.same_device(tensor, x.device, name, "x")
+        _check.dtype(tensor, DTYPES, name)
     _check.dtype(bias, (weight.dtype,), "bias")
     run = implementation("add_layer_norm", x.device, backend)
     if run is not plain_add_layer_norm:
         weight, bias = float32_under_autocast(weight, bias)
         if _unlike(weight, x, h):
             return plain_add_layer_norm(x, h, weight, bias, times, eps)
-        run = fitting("add_layer_norm", run, backend, NormSize(x.dtype, h.dtype, weight.dtype, x.shape[1]))
+        if x.is_cuda:
+            run = fitting("add_layer_norm", run, backend, NormSize(x.dtype, h.dtype, weight.dtype, x.shape[1]))
     return run(x, h, weight, bias, times, eps)
 
 
