@@ -95,7 +95,7 @@ def test_edge_block_stays_in_registers(kernels):
             assert registers <= 255
 
 
-# Rows of up to 64 features in float32: four blocks of the forward pass fit a multiprocessor, three of the backward pass.
+# Rows of up to 64 features: four blocks of the forward pass fit a multiprocessor, three of the backward pass.
 MAX_NARROW_NORM_REGISTERS = {"AddLayerNorm": 64, "AddLayerNormBackward": 80}
 
 
