@@ -250,6 +250,7 @@ def test_the_binary_says_what_it_cannot_run_and_leaves_wrong_arguments_to_the_ch
     module = _backends.binary()
     if module.build_info()["cuda"] is None:
         assert module.mlp_limit("float32", [3], [4], False) == "the extension was built without nvcc"
+        assert module.add_layer_norm_limit("float32", "float32", "float32", 4) == "the extension was built without nvcc"
         return
     for dtype, inputs, outputs, backward, reason in (
         ("float64", [3], [4], False, "computes in float32"),
@@ -260,6 +261,13 @@ def test_the_binary_says_what_it_cannot_run_and_leaves_wrong_arguments_to_the_ch
     ):
         assert reason in module.mlp_limit(dtype, inputs, outputs, backward)
     assert module.mlp_limit("float64", [], [4], True) is None
+    for x, h, weight, width, reason in (
+        ("float64", "float64", "float64", 385, "at most 384 features"),
+        ("bfloat16", "float32", "float32", 769, "at most 768 features"),
+        ("float32", "bfloat16", "float32", 4, "one dtype, or x is half and weight float32"),
+    ):
+        assert reason in module.add_layer_norm_limit(x, h, weight, width)
+    assert module.add_layer_norm_limit("float16", "float16", "float32", 768) is None
     assert module.mlp_limit("float64", [3], [4] * 5, True) is None
 
 

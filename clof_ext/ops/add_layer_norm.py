@@ -1,5 +1,7 @@
 """LayerNorm of a sum, the end of a layer."""
 
+from collections.abc import Callable
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor
@@ -55,6 +57,22 @@ def add_layer_norm(
     Source: Ba, Kiros and Hinton, Layer Normalization, 2016.
     """
     _check.is_tensor(x, "x")
+    run = implementation("add_layer_norm", x.device, backend)
+    if run is plain_add_layer_norm:
+        _check_all(x, h, weight, bias)
+        return run(x, h, weight, bias, times, eps)
+    if torch.compiler.is_compiling():
+        _check_all(x, h, weight, bias)
+        return _fused(run, backend, x, h, weight, bias, times, eps)
+    try:
+        return _fused(run, backend, x, h, weight, bias, times, eps)
+    except Exception:
+        # The operator checks for itself; what is wrong is said in more detail, and with the right type, here.
+        _check_all(x, h, weight, bias)
+        raise
+
+
+def _check_all(x: Tensor, h: Tensor, weight: Tensor, bias: Tensor) -> None:
     _check.shape(x, ("R", "H"), "x")
     _check.dtype(x, DTYPES, "x")
     for tensor, shape, name in ((h, x.shape, "h"), (weight, x.shape[1:], "weight"), (bias, x.shape[1:], "bias")):
@@ -63,14 +81,29 @@ def add_layer_norm(
         _check.same_device(tensor, x.device, name, "x")
         _check.dtype(tensor, DTYPES, name)
     _check.dtype(bias, (weight.dtype,), "bias")
-    run = implementation("add_layer_norm", x.device, backend)
-    if run is not plain_add_layer_norm:
-        weight, bias = float32_under_autocast(weight, bias)
-        if _unlike(weight, x, h):
-            return plain_add_layer_norm(x, h, weight, bias, times, eps)
-        if x.is_cuda:
-            run = fitting("add_layer_norm", run, backend, NormSize(x.dtype, h.dtype, weight.dtype, x.shape[1]))
-    return run(x, h, weight, bias, times, eps)
+
+
+def _fused(
+    run: Callable,
+    backend: str | None,
+    x: Tensor,
+    h: Tensor,
+    weight: Tensor,
+    bias: Tensor,
+    times: float,
+    eps: float,
+) -> Tensor:
+    """By kernels, if they hold these tensors."""
+    weight, bias = float32_under_autocast(weight, bias)
+    if _unlike(weight, x, h):
+        run = plain_add_layer_norm
+    elif x.is_cuda:
+        run = fitting("add_layer_norm", run, backend, NormSize(x.dtype, h.dtype, weight.dtype, x.shape[-1]))
+    tensors = x, h, weight, bias
+    recorded = torch.is_grad_enabled() and any(tensor.requires_grad for tensor in tensors)
+    if not recorded or run is plain_add_layer_norm or torch.compiler.is_compiling():
+        return run(*tensors, times, eps)
+    return _Recorded.apply(run, *tensors, times, eps)
 
 
 def _unlike(weight: Tensor, x: Tensor, h: Tensor) -> bool:
@@ -83,6 +116,31 @@ def _definition(inputs: list[Tensor], times: float, eps: float) -> Tensor:
     x, h, weight, bias = inputs
     total = torch.add(x, h, alpha=times).to(weight.dtype)
     return F.layer_norm(total, weight.shape, weight, bias, eps)
+
+
+def _gradients(backward: Callable, ctx, grad: Tensor, h_wanted: bool) -> tuple:
+    """Of x, h, weight and bias, by the operator of the backward pass."""
+    x, h, weight = ctx.saved_tensors
+    # Added once, h has the gradient of x.
+    same = ctx.times == 1 and x.dtype == h.dtype
+    h_wanted = h_wanted and not same
+    grad_x, grad_h, *others = backward(grad, x, h, weight, ctx.times, ctx.eps, h_wanted)
+    return grad_x, grad_x if same else grad_h if h_wanted else None, *others
+
+
+class _Recorded(torch.autograd.Function):
+    """The operator as autograd records it outside of torch.compile, where it costs torch less time."""
+
+    @staticmethod
+    def forward(ctx, run: Callable, x: Tensor, h: Tensor, weight: Tensor, bias: Tensor, times: float, eps: float):
+        ctx.backward_operator = getattr(torch.ops, run.default.namespace).add_layer_norm_backward.default
+        ctx.times, ctx.eps = times, eps
+        ctx.save_for_backward(x, h, weight)
+        return run.default(x, h, weight, bias, times, eps)
+
+    @staticmethod
+    def backward(ctx, grad: Tensor) -> tuple:
+        return None, *_gradients(ctx.backward_operator, ctx, grad, ctx.needs_input_grad[2]), None, None
 
 
 def _fake(x, h, weight, bias, times, eps):
@@ -120,14 +178,7 @@ def _rule(library: str) -> None:
         return
 
     def backward(ctx, grad):
-        x, h, weight = ctx.saved_tensors
-        # Added once, h has the gradient of x.
-        same = ctx.times == 1 and x.dtype == h.dtype
-        wanted = ctx.needs_input_grad[1] and not same
-        grad_x, grad_h, grad_weight, grad_bias = namespace.add_layer_norm_backward(
-            grad, x, h, weight, ctx.times, ctx.eps, wanted
-        )
-        return grad_x, grad_x if same else grad_h if wanted else None, grad_weight, grad_bias, None, None
+        return *_gradients(namespace.add_layer_norm_backward, ctx, grad, ctx.needs_input_grad[1]), None, None
 
     torch.library.register_fake(f"{library}::add_layer_norm", _fake)
     torch.library.register_fake(f"{library}::add_layer_norm_backward", _fake_backward)
