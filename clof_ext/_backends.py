@@ -62,6 +62,15 @@ class MlpSize(NamedTuple):
     gradients: bool
 
 
+class NormSize(NamedTuple):
+    """The same for add_layer_norm: dtypes of x, h and weight, and columns."""
+
+    x: torch.dtype
+    h: torch.dtype
+    weight: torch.dtype
+    width: int
+
+
 @functools.cache
 def binary() -> ModuleType | None:
     """The compiled module, or None (with one warning) where this installation has none that fits."""
@@ -136,6 +145,7 @@ def learn_limits() -> None:
     if module is not None and module.build_info()["cuda"] is not None:
         _limits["cuda", "frame_message"] = _frame_message_limit
         _limits["cuda", "mlp"] = _mlp_limit
+        _limits["cuda", "add_layer_norm"] = _add_layer_norm_limit
 
 
 def _name(dtype: torch.dtype) -> str:
@@ -156,7 +166,13 @@ def _mlp_limit(size: MlpSize) -> str | None:
     return None if reason is None else f"{reason}; got {widths} columns of {dtype}"
 
 
-def too_large(name: str, op: str, size: Size | MlpSize) -> str | None:
+def _add_layer_norm_limit(size: NormSize) -> str | None:
+    dtypes = [_name(dtype) for dtype in size[:3]]
+    reason = binary().add_layer_norm_limit(*dtypes, size.width)
+    return None if reason is None else f"{reason}; got {size.width} features of {', '.join(dtypes)}"
+
+
+def too_large(name: str, op: str, size: Size | MlpSize | NormSize) -> str | None:
     """Why the kernels of a backend cannot run an op of some size, or None if they can."""
     if name != "reference" and isinstance(size, Size) and not size.equal_widths:
         return "its Linears have unequal widths"
@@ -206,7 +222,7 @@ def kernels_for(op: str, device: torch.device) -> bool:
     return implementation(op, device) is not getattr(reference, op)
 
 
-def fitting(op: str, run: Callable, name: str | None, size: Size | MlpSize) -> Callable:
+def fitting(op: str, run: Callable, name: str | None, size: Size | MlpSize | NormSize) -> Callable:
     """What was chosen, if its kernels can run this size; else the next backend that can, if slow with a warning."""
     names = _on_gpus(op)
     chosen = next(chosen for chosen in names if run is _function(chosen, op))

@@ -147,6 +147,8 @@ def _cases(device: torch.device) -> Iterator[Case]:
             yield Case(
                 "aggregate", lambda b, s, x, r=order: ops.aggregate(s, x, plan, order=r, backend=b), [scalars, x]
             )
+        rows = [random(*shape).to(dtype) for shape in ((NODES, HIDDEN), (NODES, HIDDEN), (HIDDEN,), (HIDDEN,))]
+        yield Case("add_layer_norm", lambda b, *x: ops.add_layer_norm(*x, times=2.0, backend=b), rows)
         values = random(plan.num_edges, CHANNELS).to(dtype)
         yield Case("segment_reduce", lambda b, s: ops.segment_mean(s, plan, backend=b), [values])
         widths = [(HIDDEN, 2 * HIDDEN + 1 + EDGE_DIM), (HIDDEN,), (HIDDEN, HIDDEN), (HIDDEN,), (3, HIDDEN)]

@@ -3,6 +3,7 @@
 #include "build_info.h"
 #include "cpu/dispatch.h"
 #ifdef CLOF_CUDA
+#include "cuda/add_layer_norm.h"
 #include "cuda/frame_message.h"
 #include "cuda/mlp.h"
 #endif
@@ -65,6 +66,15 @@ std::optional<std::string> mlp_limit(const std::string& dtype, const std::vector
                                      const std::vector<int64_t>& outputs, bool backward) {
 #ifdef CLOF_CUDA
   return in_words(cuda::mlp_limit(storage_of(dtype), inputs, outputs, backward));
+#else
+  return kNoCuda;
+#endif
+}
+
+std::optional<std::string> add_layer_norm_limit(const std::string& x, const std::string& h, const std::string& weight,
+                                                int64_t width) {
+#ifdef CLOF_CUDA
+  return in_words(cuda::add_layer_norm_limit(storage_of(x), storage_of(h), storage_of(weight), width));
 #else
   return kNoCuda;
 #endif

@@ -38,5 +38,8 @@ CLOF_EXPORT std::optional<std::string> frame_message_limit(const std::string& dt
 // The same of an mlp, given the columns of its inputs and of what each Linear makes.
 CLOF_EXPORT std::optional<std::string> mlp_limit(const std::string& dtype, const std::vector<int64_t>& inputs,
                                                  const std::vector<int64_t>& outputs, bool backward);
+// The same of an add_layer_norm, given the dtypes of x, h and weight, and the columns.
+CLOF_EXPORT std::optional<std::string> add_layer_norm_limit(const std::string& x, const std::string& h,
+                                                            const std::string& weight, int64_t width);
 
 }  // namespace clof

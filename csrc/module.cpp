@@ -38,4 +38,6 @@ PYBIND11_MODULE(_C, module) {
              "Why the CUDA kernels cannot run a frame_message of these sizes on the current device, or None.");
   module.def("mlp_limit", &clof::mlp_limit, arg("dtype"), arg("inputs"), arg("outputs"), arg("backward"),
              "Why the CUDA kernels cannot run an mlp of these columns on the current device, or None.");
+  module.def("add_layer_norm_limit", &clof::add_layer_norm_limit, arg("x"), arg("h"), arg("weight"), arg("width"),
+             "Why the CUDA kernels cannot run an add_layer_norm of these dtypes and so many columns, or None.");
 }

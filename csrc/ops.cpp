@@ -61,6 +61,12 @@ STABLE_TORCH_LIBRARY(clof_ext, library) {
       "mlp_backward(Tensor grad, Tensor[] inputs, Tensor[] weights, str activation, bool activate_last, "
       "bool input_gradients, str precision=\"highest\") -> (Tensor[] grad_inputs, Tensor[] grad_weights)");
 
+  // The result has the dtype of weight. Without `h_gradient` that of h is empty.
+  library.def("add_layer_norm(Tensor x, Tensor h, Tensor weight, Tensor bias, float times, float eps) -> Tensor");
+  library.def(
+      "add_layer_norm_backward(Tensor grad, Tensor x, Tensor h, Tensor weight, float times, float eps, "
+      "bool h_gradient) -> (Tensor grad_x, Tensor grad_h, Tensor grad_weight, Tensor grad_bias)");
+
   // keep: (E, heads) factors of the weights, constants. Gradients of all inputs before it.
 #define CLOF_EDGE_ATTENTION_INPUTS                                                                                   \
   "Tensor query, Tensor key, Tensor value, Tensor edge, Tensor weight, Tensor? keep, Tensor edges, Tensor offsets, " \

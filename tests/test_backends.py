@@ -24,7 +24,9 @@ def run_python(code: str) -> subprocess.CompletedProcess:
 
 @needs_binary
 def test_the_table_prefers_the_compiled_kernels():
-    assert all(_backends.choose(op, "cpu") == "cpu" for op in _backends.OPERATORS)
+    for op in _backends.OPERATORS:
+        # Of add_layer_norm there are kernels for GPUs alone.
+        assert _backends.choose(op, "cpu") == ("reference" if op == "add_layer_norm" else "cpu")
 
 
 def test_an_unknown_kind_of_device_gets_the_reference():
@@ -273,6 +275,7 @@ def test_the_binary_says_what_it_cannot_run_and_leaves_wrong_arguments_to_the_ch
     module = _backends.binary()
     if module.build_info()["cuda"] is None:
         assert module.mlp_limit("float32", [3], [4], False) == "the extension was built without nvcc"
+        assert module.add_layer_norm_limit("float32", "float32", "float32", 4) == "the extension was built without nvcc"
         return
     for dtype, inputs, outputs, backward, reason in (
         ("float64", [3], [4], False, "computes in float32"),
@@ -283,6 +286,13 @@ def test_the_binary_says_what_it_cannot_run_and_leaves_wrong_arguments_to_the_ch
     ):
         assert reason in module.mlp_limit(dtype, inputs, outputs, backward)
     assert module.mlp_limit("float64", [], [4], True) is None
+    for x, h, weight, width, reason in (
+        ("float64", "float64", "float64", 385, "at most 384 features"),
+        ("bfloat16", "float32", "float32", 769, "at most 768 features"),
+        ("float32", "bfloat16", "float32", 4, "one dtype, or x is half and weight float32"),
+    ):
+        assert reason in module.add_layer_norm_limit(x, h, weight, width)
+    assert module.add_layer_norm_limit("float16", "float16", "float32", 768) is None
     assert module.mlp_limit("float64", [3], [4] * 5, True) is None
 
 

@@ -100,7 +100,8 @@ def test_kernels_keep_to_one_instruction_set():
 
 
 @pytest.mark.parametrize(
-    "stem", ["edge_frame", "edge_scalars", "project", "aggregate", "segment", "edge_attention", "table_sum"]
+    "stem",
+    ["edge_frame", "edge_scalars", "project", "aggregate", "segment", "edge_attention", "table_sum", "add_layer_norm"],
 )
 def test_an_op_has_its_file_in_every_python_room(stem: str):
     for room in ("ops", "reference"):

@@ -10,6 +10,7 @@ from ..graph import EdgePlan, as_plan
 from ..reference.frame_message import ACTIVATIONS
 from .frame_conv import VECTOR_CLAMP
 from .mlp import activated_mlp, mlp
+from .norm import norm_of_sum
 
 
 def segment_softmax(scores: Tensor, plan: EdgePlan) -> Tensor:
@@ -129,7 +130,7 @@ class FrameAttention(nn.Module):
 
     def _update(self, h: Tensor, attended: Tensor) -> Tensor:
         update = self.node_mlp(torch.cat((h, attended), 1))
-        return self.norm2(h + update) if self.recurrent else update
+        return norm_of_sum(self.norm2, update, h, times=1) if self.recurrent else update
 
     def _accelerate(self, message: Tensor, pos: Tensor, plan: EdgePlan) -> Tensor:
         frame = ops.edge_frame(pos, plan, mode=self.frame)

@@ -9,6 +9,7 @@ from .. import _check, ops
 from ..graph import EdgePlan, as_plan
 from ..reference.frame_message import ACTIVATIONS, BASIS_SIZE
 from .mlp import activated_mlp, coord_head, linear_tensors, mlp, perceptron
+from .norm import norm_of_sum
 
 # Bound of each component of an edge's vector in the published layers.
 VECTOR_CLAMP = 100.0
@@ -77,12 +78,10 @@ def convolve(
         pos = torch.addcmul(pos, perceptron(layer.coord_mlp_vel, options.node_activation, h), vel)
     inputs = [h, message.to(h.dtype)] + ([] if node_attr is None else [node_attr])
     update = perceptron(layer.node_mlp, options.node_activation, *inputs)
-    normed = hasattr(layer, "layer_norm")
-    # Of h there is one for the update, and one more for the LayerNorm.
-    times = options.recurrent + normed
-    if times:
-        update = torch.add(update, h, alpha=times)
-    return layer.layer_norm(update) if normed else update, pos
+    if hasattr(layer, "layer_norm"):
+        # Of h there is one for the LayerNorm, and one more for the update.
+        return norm_of_sum(layer.layer_norm, update, h, times=1 + options.recurrent), pos
+    return torch.add(update, h) if options.recurrent else update, pos
 
 
 class FrameConv(nn.Module):

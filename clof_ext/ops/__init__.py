@@ -1,5 +1,6 @@
 """The ops: public functions with checks, documented; each runs on the backend that the table gives it."""
 
+from .add_layer_norm import add_layer_norm
 from .aggregate import aggregate
 from .edge_attention import edge_attention
 from .edge_frame import edge_frame
@@ -11,6 +12,7 @@ from .segment import segment_mean, segment_sum
 from .table_sum import table_sum
 
 __all__ = [
+    "add_layer_norm",
     "aggregate",
     "edge_attention",
     "edge_frame",

@@ -4,6 +4,7 @@ The functions take what the operators take (tensors of an EdgePlan instead of an
 ``edge_index``); the other backends are tested against them.
 """
 
+from .add_layer_norm import add_layer_norm
 from .aggregate import aggregate
 from .edge_attention import edge_attention
 from .edge_frame import edge_frame
@@ -15,6 +16,7 @@ from .segment import segment_gather, segment_reduce
 from .table_sum import table_sum
 
 __all__ = [
+    "add_layer_norm",
     "aggregate",
     "edge_attention",
     "edge_frame",

@@ -155,4 +155,22 @@ struct MlpProblem {
   void* grad_inputs[kMaxMlpInputs];
 };
 
+// LayerNorm(x + times h) of rows; see clof_ext/ops/add_layer_norm.py.
+struct AddLayerNormProblem {
+  Storage x_storage, h_storage;
+  Storage storage;  // of weight, bias and the result
+  int64_t rows, width;
+  double times, eps;
+  const void* x;       // (rows, width)
+  const void* h;       // (rows, width)
+  const void* weight;  // (width,)
+  const void* bias;    // (width,)
+  void* out;           // (rows, width), result
+  const void* grad;    // these and what follows: of the backward pass alone
+  void* grad_x;
+  void* grad_h;  // null where not wanted
+  void* grad_weight;
+  void* grad_bias;
+};
+
 }  // namespace clof

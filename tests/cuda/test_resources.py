@@ -56,7 +56,7 @@ def test_both_architectures_hold_every_kernel(kernels):
     assert {"sm_80", "sm_90"} <= per_architecture
     for name in (
         "EdgeFrameMap", "EdgeFrameSum", "EdgeScalarsMap", "EdgeScalarsSum", "TensorFormEdges", "TensorFormNodes",
-        "NodeSums", "TensorFormMap", "TensorFormSum", "SegmentReduce",
+        "NodeSums", "TensorFormMap", "TensorFormSum", "SegmentReduce", "AddLayerNormBackward", "AddLayerNormFinish",
     ):  # fmt: skip
         for architecture in ("sm_80", "sm_90"):
             assert any(name in key and key.startswith(architecture) for key in kernels), (name, architecture)
@@ -93,6 +93,22 @@ def test_edge_block_stays_in_registers(kernels):
             narrow = direction == "forward" and re.search(r"(Tf32|BFloat16Kind|Float16Kind), clof::cuda::Silu, 64", key)
             assert stack <= (0 if narrow and key.startswith("sm_90") else allowed), f"{key} uses {stack} bytes of stack"
             assert registers <= 255
+
+
+# Rows of up to 64 features: four blocks of the forward pass fit a multiprocessor, three of the backward pass.
+MAX_NARROW_NORM_REGISTERS = {"AddLayerNorm": 64, "AddLayerNormBackward": 80}
+
+
+def test_layer_norm_stays_in_registers(kernels):
+    found = {key: use for key, use in kernels.items() if "AddLayerNorm" in key}
+    for key, (_, stack) in found.items():
+        assert stack == 0, f"{key} uses {stack} bytes of stack"
+    for kernel, allowed in MAX_NARROW_NORM_REGISTERS.items():
+        narrow = {
+            key: use for key, use in found.items() if re.search(rf"{kernel}<.*NormTypes<\S+ \S+ float>.*<8,", key)
+        }
+        assert len(narrow) >= 2, kernel
+        assert all(registers <= allowed for registers, _ in narrow.values()), narrow
 
 
 def test_large_kernels_are_bounded(kernels):
