@@ -157,11 +157,21 @@ static void check_sums(const std::string& what, const Plan& plan, Sum sum, std::
     for (int64_t p = 0; p < graph.num_edges; ++p) sum.template operator()<T>(p, 0, 0);
   }
   const std::vector<T> expected = sums;
-  for (int run : {nodes_of_run(graph.num_nodes, graph.num_edges), 37, 128}) {
-    check<T>(what + " sums, " + plan.name + ", runs of " + std::to_string(run), sums, expected, [&] {
-      using Kernel = EdgeSums<T, Sum, 96>;
-      launch(int(blocks_for(plan.nodes, run)), 96, sizeof(typename Kernel::Shared), Kernel{sum, run});
-    });
+  // Blocks that hold all edges of most runs, and such that hold a few at a time.
+  const auto check_kernel = [&](auto kernel, int run) {
+    using Kernel = decltype(kernel);
+    const int edges = 2 * Kernel::edges_of_run;
+    const std::string name = what + " sums, " + plan.name + ", " + std::to_string(edges) + " edges at once, runs of ";
+    kernel.sum = sum;
+    kernel.run = run;
+    check<T>(name + std::to_string(run), sums, expected,
+             [&] { launch(int(blocks_for(plan.nodes, run)), 96, sizeof(typename Kernel::Shared), kernel); });
+  };
+  using Wide = EdgeSums<T, Sum, 96>;
+  using Narrow = EdgeSums<T, Sum, 96, 100>;
+  for (int run : {nodes_of_run(graph.num_nodes, graph.num_edges, Wide::edges_of_run), 37, kMaxRun}) {
+    check_kernel(Wide{sum, run}, run);
+    check_kernel(Narrow{sum, run}, run);
   }
 }
 
