@@ -34,35 +34,39 @@ template <class T> CLOF_DEVICE T sum_over_lanes(T value, int first, int end) {
   return value;
 }
 
-// Nine sums over the lanes of each group of `Group` lanes, a power of 2. From 8 lanes on it takes half of the exchange
-// that nine single sums need: in each step a lane keeps one half of the first eight and gives the other away.
+// The same from `First` on up to all lanes, each step on its own in the code.
+template <int First, class T> CLOF_DEVICE T sum_over_lanes(T value) {
+#pragma unroll
+  for (int mask = First; mask < kLanes; mask *= 2) value += shuffle_xor(value, mask);
+  return value;
+}
+
+// Nine sums over the lanes of each group of `Group` lanes, a power of 2. It takes about half of the exchange that nine
+// single sums need: in each step a lane keeps one half of the first eight and gives the other away.
 //
 // All lanes get the last sum, in value[8]. Of the others a lane gets those numbered number, ..., number + count - 1, in
-// value[0], ...; lanes of a group that differ in the bits below Group / 8 get the same ones.
+// value[0], ...; lanes of a group whose numbers have the same quotient by `same` get the same ones.
 template <int Group, class T> struct SharedSums {
-  static constexpr int count = Group < 8 ? 8 : 1;
+  static constexpr int count = Group < 8 ? 8 / Group : 1, same = Group < 8 ? 1 : Group / 8;
   int number = 0;
 
   CLOF_DEVICE explicit SharedSums(T (&value)[9]) {
     int mask = Group / 2;
-    if constexpr (count == 1) {
 #pragma unroll
-      for (int half = 4; half > 0; half /= 2) {
-        const bool upper = lane_index() & mask;
+    for (int half = 4; half >= count; half /= 2) {
+      const bool upper = lane_index() & mask;
 #pragma unroll
-        for (int k = 0; k < half; ++k) {
-          const T given = upper ? value[k] : value[k + half], kept = upper ? value[k + half] : value[k];
-          value[k] = kept + shuffle_xor(given, mask);
-        }
-        value[8] += shuffle_xor(value[8], mask);
-        number += upper ? half : 0;
-        mask /= 2;
+      for (int k = 0; k < half; ++k) {
+        const T given = upper ? value[k] : value[k + half], kept = upper ? value[k + half] : value[k];
+        value[k] = kept + shuffle_xor(given, mask);
       }
+      value[8] += shuffle_xor(value[8], mask);
+      number += upper ? half : 0;
+      mask /= 2;
     }
 #pragma unroll
     for (; mask > 0; mask /= 2) {
-#pragma unroll
-      for (int k = 0; k < count; ++k) value[k] += shuffle_xor(value[k], mask);
+      value[0] += shuffle_xor(value[0], mask);
       value[8] += shuffle_xor(value[8], mask);
     }
   }
