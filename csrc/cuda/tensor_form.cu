@@ -24,19 +24,10 @@ void run(const TensorFormArguments& a, Place role, const Stream& stream) {
 constexpr int kFormThreads = 128;
 constexpr int kFormWarps = kFormThreads / kLanes;
 
-// Calls body with the lanes that share an edge, as a constant.
-template <class Body> void with_lanes(const TensorFormArguments& a, const Body& body) {
-  switch (lanes_of_channels(a.channels)) {
-    case 1: return body(std::integral_constant<int, 1>());
-    case 4: return body(std::integral_constant<int, 4>());
-    default: return body(std::integral_constant<int, kMostLanes>());
-  }
-}
-
 template <class T, class U, int R, bool WithPos>
 void run_on_edges(const TensorFormArguments& a, T* parts, const Stream& stream) {
-  with_lanes(a, [&](auto lanes) {
-    using Kernel = TensorFormEdges<T, U, R, WithPos, decltype(lanes)::value>;
+  with_sharing(a.channels, [&](auto sharing) {
+    using Kernel = TensorFormEdges<T, U, R, WithPos, decltype(sharing)>;
     launch_tiles<kFormThreads>(Kernel{{{a}}, parts}, quotient_up(a.graph.num_edges, kFormThreads),
                                shared_bytes_of_runs<typename Kernel::Run>(kFormThreads), stream);
   });
@@ -44,8 +35,8 @@ void run_on_edges(const TensorFormArguments& a, T* parts, const Stream& stream) 
 
 template <class T, class U, int R, bool WithPos>
 void run_on_nodes(const TensorFormArguments& a, Place role, T* parts, const Stream& stream) {
-  with_lanes(a, [&](auto lanes) {
-    using Kernel = TensorFormNodes<T, U, R, WithPos, decltype(lanes)::value>;
+  with_sharing(a.channels, [&](auto sharing) {
+    using Kernel = TensorFormNodes<T, U, R, WithPos, decltype(sharing)>;
     launch_tiles<kFormThreads>(Kernel{{{a}}, role, parts}, quotient_up(a.graph.num_nodes, kFormWarps),
                                shared_bytes_of_runs<typename Kernel::Run>(kFormThreads), stream);
   });

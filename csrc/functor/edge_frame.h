@@ -39,6 +39,9 @@ template <class T, bool Second> struct EdgeFrameSum {
 
   // The gradient by the frames, a row an edge.
   CLOF_HD const T* gradient() const { return static_cast<const T*>(a.grad_frame); }
+  // What is read of nodes, three numbers each.
+  static constexpr int node_inputs = 1;
+  CLOF_HD const T* node_input(int) const { return static_cast<const T*>(a.pos); }
 
   template <class S> CLOF_HD Ends<Number<S, Second>> inputs(const Rows<S>& edge) const {
     return load_ends<Number<S, Second>, S, T>(a.graph, edge, a.pos, a.pos_tangent);

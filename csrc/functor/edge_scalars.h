@@ -61,6 +61,9 @@ template <class T, bool Second, bool WithVelocity> struct EdgeScalarsSum {
 
   // The gradient by the scalars, a row an edge.
   CLOF_HD const T* gradient() const { return static_cast<const T*>(a.grad_scalars); }
+  // What is read of nodes, three numbers each.
+  static constexpr int node_inputs = WithVelocity ? 2 : 1;
+  CLOF_HD const T* node_input(int k) const { return static_cast<const T*>(k == 0 ? a.pos : a.vel); }
 
   template <class V> struct Inputs {
     Ends<V> x, v;

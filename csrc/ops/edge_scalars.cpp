@@ -42,7 +42,7 @@ struct Inputs {
   int64_t width() const { return vel.has_value() ? kScalarsWithVelocity : kScalarsWithoutVelocity; }
 
   Tensor checked_grad(const Tensor& grad) const {
-    return checked_shape(grad, pos, {plan.graph.num_edges, width()}, "grad_scalars", "pos");
+    return dense_for_pieces(checked_shape(grad, pos, {plan.graph.num_edges, width()}, "grad_scalars", "pos"));
   }
 
   // Without velocities the operator returns an empty gradient in their place.

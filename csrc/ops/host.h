@@ -36,6 +36,12 @@ inline Tensor aligned(const Tensor& tensor) {
   return reinterpret_cast<uintptr_t>(tensor.const_data_ptr()) % kBytes ? torch::stable::clone(tensor) : tensor;
 }
 
+// The same for what only the kernels of GPUs read so: made dense.
+inline Tensor dense_for_pieces(const Tensor& tensor) {
+  const Tensor out = dense(tensor);
+  return out.is_cuda() ? aligned(out) : out;
+}
+
 inline const void* data(const Tensor& tensor) { return tensor.const_data_ptr(); }
 inline const void* data(const std::optional<Tensor>& tensor) {
   return tensor.has_value() ? tensor->const_data_ptr() : nullptr;

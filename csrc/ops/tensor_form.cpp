@@ -60,7 +60,7 @@ struct Form {
     const bool half = tensor.scalar_type() == ScalarType::BFloat16 || tensor.scalar_type() == ScalarType::Half;
     if (!(half && pos.scalar_type() == ScalarType::Float)) check::dtype(tensor, pos.scalar_type(), name);
     check::same_device(tensor, pos, name, "pos");
-    return dense(tensor);
+    return dense_for_pieces(tensor);
   }
   Tensor checked_s(const Tensor& s, const char* name) const {
     check::shape(s, {plan.graph.num_edges, check::any, components(order)}, name);

@@ -1,6 +1,7 @@
 // The software that stands in for a GPU: products and exchanges against the definitions of their instructions, number
 // by number, and that it notices kernels that are wrong. Prints a line for each check; the exit code is 1 if one fails.
 #include "emulated_gpu.h"
+#include "emulated_copies.h"
 
 #include <signal.h>
 #include <sys/resource.h>
@@ -318,6 +319,23 @@ static void check_notices() {
 #endif
 }
 
+// A copy is there after the wait, not before.
+static void check_copies() {
+  const int4 from = {1, 2, 3, 4};
+  bool early = true, there = false;
+  launch(1, 32, sizeof(int4), [&] {
+    auto* to = reinterpret_cast<int4*>(shared_memory());
+    if (thread_index() == 7) {
+      copy_later(to, &from);
+      early = to->x == from.x;
+      copies_arrive();
+    }
+    warp_barrier();
+    if (thread_index() == 0) there = to->x == from.x && to->w == from.w;
+  });
+  expect(!early && there, "copies to shared memory");
+}
+
 // The time is for the reader: machines differ too much for a bound.
 static void measure_switches() {
   constexpr int threads = 512, rounds = 2000;
@@ -343,6 +361,7 @@ int main() {
   check_order();
   check_formats();
   check_notices();
+  check_copies();
   measure_switches();
   return failures ? 1 : 0;
 }

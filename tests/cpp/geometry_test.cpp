@@ -157,11 +157,21 @@ static void check_sums(const std::string& what, const Plan& plan, Sum sum, std::
     for (int64_t p = 0; p < graph.num_edges; ++p) sum.template operator()<T>(p, 0, 0);
   }
   const std::vector<T> expected = sums;
-  for (int run : {nodes_of_run(graph.num_nodes, graph.num_edges), 37, 128}) {
-    check<T>(what + " sums, " + plan.name + ", runs of " + std::to_string(run), sums, expected, [&] {
-      using Kernel = EdgeSums<T, Sum, 96>;
-      launch(int(blocks_for(plan.nodes, run)), 96, sizeof(typename Kernel::Shared), Kernel{sum, run});
-    });
+  // Blocks that hold all edges of most runs, and such that hold a few at a time.
+  const auto check_kernel = [&](auto kernel, int run) {
+    using Kernel = decltype(kernel);
+    const int edges = 2 * Kernel::edges_of_run;
+    const std::string name = what + " sums, " + plan.name + ", " + std::to_string(edges) + " edges at once, runs of ";
+    kernel.sum = sum;
+    kernel.run = run;
+    check<T>(name + std::to_string(run), sums, expected,
+             [&] { launch(int(blocks_for(plan.nodes, run)), 96, sizeof(typename Kernel::Shared), kernel); });
+  };
+  using Wide = EdgeSums<T, Sum, 96>;
+  using Narrow = EdgeSums<T, Sum, 96, 100>;
+  for (int run : {nodes_of_run(graph.num_nodes, graph.num_edges, Wide::edges_of_run), 37, kMaxRun}) {
+    check_kernel(Wide{sum, run}, run);
+    check_kernel(Narrow{sum, run}, run);
   }
 }
 
@@ -240,24 +250,18 @@ template <class T, class U, int R> struct FormCase {
   int blocks(int64_t items, int64_t per_block) const { return int(blocks_for(items, per_block)); }
 
   template <bool WithPos> void on_edges(const TensorFormArguments& arguments) {
-    if (a.channels == 1) return on_edges<WithPos, 1>(arguments);
-    if (a.channels <= 4) return on_edges<WithPos, 4>(arguments);
-    on_edges<WithPos, kMostLanes>(arguments);
-  }
-  template <bool WithPos, int Group> void on_edges(const TensorFormArguments& arguments) {
-    using Kernel = TensorFormEdges<T, U, R, WithPos, Group>;
-    launch(blocks(a.graph.num_edges, 64), 64, shared_bytes_of_runs<typename Kernel::Run>(64),
-           Kernel{{{arguments}}, parts.data()});
+    with_sharing(a.channels, [&](auto sharing) {
+      using Kernel = TensorFormEdges<T, U, R, WithPos, decltype(sharing)>;
+      launch(blocks(a.graph.num_edges, 64), 64, shared_bytes_of_runs<typename Kernel::Run>(64),
+             Kernel{{{arguments}}, parts.data()});
+    });
   }
   template <bool WithPos> void on_nodes(const TensorFormArguments& arguments) {
-    if (a.channels == 1) return on_nodes<WithPos, 1>(arguments);
-    if (a.channels <= 4) return on_nodes<WithPos, 4>(arguments);
-    on_nodes<WithPos, kMostLanes>(arguments);
-  }
-  template <bool WithPos, int Group> void on_nodes(const TensorFormArguments& arguments) {
-    using Kernel = TensorFormNodes<T, U, R, WithPos, Group>;
-    launch(blocks(plan.nodes, 2), 64, shared_bytes_of_runs<typename Kernel::Run>(64),
-           Kernel{{{arguments}}, a.place, parts.data()});
+    with_sharing(a.channels, [&](auto sharing) {
+      using Kernel = TensorFormNodes<T, U, R, WithPos, decltype(sharing)>;
+      launch(blocks(plan.nodes, 2), 64, shared_bytes_of_runs<typename Kernel::Run>(64),
+             Kernel{{{arguments}}, a.place, parts.data()});
+    });
   }
   void node_sums(const T* received, const T* sent, bool adds) {
     launch(blocks(plan.nodes, 8), 64, 0, NodeSums<T>{a.graph, received, sent, grad_pos.data(), adds});
@@ -346,7 +350,9 @@ int main() {
     check_edges<float, false>(plan);
     check_edges<double, false>(plan);
     check_edges<double, true>(plan);
-    for (int channels : {1, 3, 16, 45}) check_form<double, double, 1>(plan, channels);
+    for (int channels : {1, 3, 4, 16, 45}) check_form<double, double, 1>(plan, channels);
+    check_form<float, float, 1>(plan, 20);
+    check_form<float, BFloat16, 1>(plan, 8);
     check_form<float, float, 1>(plan, 16);
     check_form<float, BFloat16, 1>(plan, 19);
     check_form<float, Half, 0>(plan, 5);

@@ -7,23 +7,23 @@ namespace clof::cuda {
 
 // For each node that T lives on, a warp a node: the gradient by T, summed over the node's edges in the order of the
 // plan, and (WithPos) the edges' parts of the gradient by its position, summed, and by that of their other node.
-template <class T, class U, int R, bool WithPos, int Group> struct TensorFormNodes {
-  static constexpr int blocks_at_once = sizeof(T) == 8 ? 3 : 5;
-  static constexpr int size = power_of_3(R);
-  // Lanes that read a channel each, of rows one after the other, fall on different banks.
-  static constexpr int row_width = Group * size | 1;
-  // Edges of a group that are read before the first of them is written; all groups' together divide a run.
-  static constexpr int kAhead = Group < 4 ? Group : 4;
+template <class T, class U, int R, bool WithPos, class Sharing> struct TensorFormNodes {
+  static constexpr int q = Sharing::q;
+  static constexpr int blocks_at_once = sizeof(T) == 8 ? 3 : WithPos ? 5 : 6;
+  // Edges of a group that are read before the first of them is computed with.
+  static constexpr int kAhead = q == 1 ? 4 : sizeof(T) == 8 ? 1 : 2;
 
-  using Lane = GroupLane<Group>;
+  using Lane = GroupLane<Sharing>;
+  using OnEdges = Form<T, U, R, q>;
+  using Components = typename OnEdges::Components;
 
-  Form<T, U, R> form;
+  OnEdges form;
   Place role;
   T* parts;  // (E, 3)
 
-  struct Run : FormRun<T> {
-    T s[kLanes * row_width];  // a row an edge
-    T t[Group * size];
+  struct Run {
+    FormEdge<T> edges[kLanes];
+    T gradient[kLanes * 9];  // by the frame
   };
 
   CLOF_DEVICE void operator()() const {
@@ -46,17 +46,13 @@ template <class T, class U, int R, bool WithPos, int Group> struct TensorFormNod
       const int count = smaller(kLanes, end - first);
       const bool active = lane_index() < count;
       const int64_t edge = active ? order[first + lane_index()] : 0;
-      const Ends<T> x = form.start_run(run, edge, active);
-      Mat3<T> gradient{};
-      for (int channel = 0; channel < form.channels(); channel += Group) {
-        read(run, node, count, channel);
+      const Ends<T> x = form.start_run(run.edges, edge, active);
+      for (int channel = 0; channel < form.channels(); channel += Sharing::channels) {
         add_channels(run, node, count, channel, first == begin);
-        if (WithPos && active) add_gradient(run, channel, gradient);
-        warp_barrier();
       }
+      warp_barrier();
       if (WithPos && active) {
-        const T weight = run.weight[lane_index()];
-        const Ends<T> grad = form.by_ends(x, {weight * gradient.a, weight * gradient.b, weight * gradient.c});
+        const Ends<T> grad = form.by_ends(x, run.gradient + lane_index() * 9, run.edges[lane_index()].weight);
         total = total + (role == Place::receiver ? grad.i : grad.j);
         store_rows(parts, edge, numbers(role == Place::receiver ? grad.j : grad.i));
       }
@@ -70,79 +66,57 @@ template <class T, class U, int R, bool WithPos, int Group> struct TensorFormNod
     }
   }
 
-  // Numbers of a row that belong to the channels from `first` on that the groups hold.
-  CLOF_DEVICE int width(int first) const { return smaller(Group, form.channels() - first) * size; }
-
-  // Brings these channels of all edges of the run, and of the node's T, to shared memory, number by number as they lie.
-  // Lanes without a number of their own read and write one that nobody looks at: conditions would take longer.
-  CLOF_DEVICE void read(Run& run, int64_t node, int count, int first) const {
+  // The channels from `first` on that the groups hold, over all edges of the run: their part of the gradients by the
+  // frames, and of the node's sum, which is begun or added to.
+  CLOF_DEVICE void add_channels(Run& run, int64_t node, int count, int first, bool begins) const {
+    const TensorFormArguments& a = form.in.a;
     const Lane lane;
-    const int width = this->width(first), row = form.channels() * size;
-    const U* s = static_cast<const U*>(form.in.a.s) + first * size;
-    int at[size];
-#pragma unroll
-    for (int c = 0; c < size; ++c) at[c] = smaller(lane.channel + c * Group, width - 1);
+    const int channel = first + lane.place * q;
+    const bool has_channel = channel < form.channels();
+    Components sum{}, t{};
+    if (WithPos && has_channel) t = form.load(a.t, node, channel);
 #pragma unroll 1
-    for (int base = 0; base < count; base += kAhead * lane.groups) {
-      T number[kAhead][size];
+    for (int base = 0; base < count; base += kAhead * Sharing::groups) {
+      Components s[kAhead] = {};
 #pragma unroll
       for (int k = 0; k < kAhead; ++k) {
-        const U* from = s + int64_t(run.edge[smaller(base + k * lane.groups + lane.edge, count - 1)]) * row;
-#pragma unroll
-        for (int c = 0; c < size; ++c) number[k][c] = widen(from[at[c]]);
+        const int edge = base + k * Sharing::groups + lane.edge;
+        if (has_channel && edge < count) s[k] = form.load(a.s, run.edges[edge].edge, channel);
       }
 #pragma unroll
       for (int k = 0; k < kAhead; ++k) {
-        T* to = run.s + (base + k * lane.groups + lane.edge) * row_width + lane.channel;
+        if (base + k * Sharing::groups >= count) break;
+        const int edge = base + k * Sharing::groups + lane.edge;
+        const bool has_edge = edge < count;
+        const FormEdge<T>& known = run.edges[has_edge ? edge : 0];
+        const Mat3<T> frame = known.matrix();
+        // Lanes without an edge add zeros.
+        const Components part = form.scaled(has_edge ? known.weight : T(0), form.tensorized(frame, s[k]));
 #pragma unroll
-        for (int c = 0; c < size; ++c) to[c * Group] = number[k][c];
+        for (int c = 0; c < OnEdges::width; ++c) sum.number(c) += part.number(c);
+        if constexpr (WithPos) {
+          form.add_by_frame(run.gradient + edge * 9, lane, has_edge, first == 0, form.by_frame(frame, s[k], t));
+        }
       }
     }
-    if constexpr (WithPos) {
-      const U* t = static_cast<const U*>(form.in.a.t) + node * row + first * size;
-#pragma unroll 1
-      for (int k = lane_index(); k < width; k += kLanes) run.t[k] = widen(t[k]);
-    }
-    warp_barrier();
+    write_sum(node, channel, lane.edge == 0 && has_channel, begins, sum);
   }
 
-  CLOF_DEVICE static Tensor<T, R> tensor(const T* at) {
-    Tensor<T, R> out;
+  // Adds up what the groups have of a lane's channels; one of them writes it. All lanes of the warp call it.
+  CLOF_DEVICE void write_sum(int64_t node, int channel, bool writes, bool begins, Components sum) const {
+    constexpr int width = OnEdges::width;
+    T* to = static_cast<T*>(form.in.a.grad_t) + (node * form.channels() + channel) * OnEdges::size;
+    Numbers<T, width> total{};
 #pragma unroll
-    for (int c = 0; c < size; ++c) out.at[c] = at[c];
-    return out;
-  }
-
-  // A lane's channel of the node's sum, over all edges of the run: begins it or adds to it.
-  CLOF_DEVICE void add_channels(const Run& run, int64_t node, int count, int first, bool begins) const {
-    const Lane lane;
-    const int at = lane.channel * size;
-    const bool has_channel = at < width(first);
-    Tensor<T, R> sum{};
-#pragma unroll 2
-    for (int edge = lane.edge; has_channel && edge < count; edge += lane.groups) {
-      const Tensor<T, R> s = tensor(run.s + edge * row_width + at);
-      const Tensor<T, R> part = form.scaled(run.weight[edge], tensorize(form.matrix(run.frame + edge * 9), s));
-#pragma unroll
-      for (int c = 0; c < size; ++c) sum.at[c] += part.at[c];
+    for (int c = 0; c < width; ++c) {
+      total.at[c] = sum_over_lanes<Sharing::group>(sum.number(c));
     }
+    if (!writes) return;
+    if (!begins) {
 #pragma unroll
-    for (T& x : sum.at) x = sum_over_lanes(x, lane.group, kLanes);
-    if (lane.edge != 0 || !has_channel) return;
-    T* to = static_cast<T*>(form.in.a.grad_t) + (node * form.channels() + first) * size + at;
-#pragma unroll
-    for (int c = 0; c < size; ++c) to[c] = (begins ? T(0) : to[c]) + sum.at[c];
-  }
-
-  // Adds these channels' part of the gradient by the frame of this lane's edge, not yet weighted.
-  CLOF_DEVICE void add_gradient(const Run& run, int first, Mat3<T>& gradient) const {
-    const Mat3<T> frame = form.matrix(run.frame + lane_index() * 9);
-    const int width = this->width(first);
-#pragma unroll 4
-    for (int at = 0; at < width; at += size) {
-      const Tensor<T, R> s = tensor(run.s + lane_index() * row_width + at);
-      add_form_frame_vjp(frame, s, tensor(run.t + at), gradient);
+      for (int c = 0; c < width; ++c) total.at[c] += to[c];
     }
+    store_row<width, width>(to, total);
   }
 };
 

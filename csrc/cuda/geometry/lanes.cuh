@@ -5,6 +5,7 @@
 #include <cstdint>
 #include <cstring>
 
+#include "../../functor/lanes.h"
 #include "../tile/warp.cuh"
 
 namespace clof::cuda {
@@ -33,39 +34,99 @@ template <class T> CLOF_DEVICE T sum_over_lanes(T value, int first, int end) {
   return value;
 }
 
-// Nine sums over the lanes of each group of `Group` lanes, a power of 2. From 8 lanes on it takes half of the exchange
-// that nine single sums need: in each step a lane keeps one half of the first eight and gives the other away.
+// The same from `First` on up to all lanes, each step on its own in the code.
+template <int First, class T> CLOF_DEVICE T sum_over_lanes(T value) {
+#pragma unroll
+  for (int mask = First; mask < kLanes; mask *= 2) value += shuffle_xor(value, mask);
+  return value;
+}
+
+// Nine sums over the lanes of each group of `Group` lanes, a power of 2. It takes about half of the exchange that nine
+// single sums need: in each step a lane keeps one half of the first eight and gives the other away.
 //
 // All lanes get the last sum, in value[8]. Of the others a lane gets those numbered number, ..., number + count - 1, in
-// value[0], ...; lanes of a group that differ in the bits below Group / 8 get the same ones.
+// value[0], ...; lanes of a group whose numbers have the same quotient by `same` get the same ones.
 template <int Group, class T> struct SharedSums {
-  static constexpr int count = Group < 8 ? 8 : 1;
+  static constexpr int count = Group < 8 ? 8 / Group : 1, same = Group < 8 ? 1 : Group / 8;
   int number = 0;
 
   CLOF_DEVICE explicit SharedSums(T (&value)[9]) {
     int mask = Group / 2;
-    if constexpr (count == 1) {
 #pragma unroll
-      for (int half = 4; half > 0; half /= 2) {
-        const bool upper = lane_index() & mask;
+    for (int half = 4; half >= count; half /= 2) {
+      const bool upper = lane_index() & mask;
 #pragma unroll
-        for (int k = 0; k < half; ++k) {
-          const T given = upper ? value[k] : value[k + half], kept = upper ? value[k + half] : value[k];
-          value[k] = kept + shuffle_xor(given, mask);
-        }
-        value[8] += shuffle_xor(value[8], mask);
-        number += upper ? half : 0;
-        mask /= 2;
+      for (int k = 0; k < half; ++k) {
+        const T given = upper ? value[k] : value[k + half], kept = upper ? value[k + half] : value[k];
+        value[k] = kept + shuffle_xor(given, mask);
       }
+      value[8] += shuffle_xor(value[8], mask);
+      number += upper ? half : 0;
+      mask /= 2;
     }
 #pragma unroll
     for (; mask > 0; mask /= 2) {
-#pragma unroll
-      for (int k = 0; k < count; ++k) value[k] += shuffle_xor(value[k], mask);
+      value[0] += shuffle_xor(value[0], mask);
       value[8] += shuffle_xor(value[8], mask);
     }
   }
 };
+
+// Bytes that one instruction can move, and how many numbers they hold.
+constexpr int kPieceBytes = sizeof(int4);
+template <class T> constexpr int kPiece = kPieceBytes / int(sizeof(T));
+
+// Copies numbers from global to shared memory, which the whole block does: 16 bytes at a time, none of which passes
+// through registers. They are there when each thread has called copies_arrive() and then come to a barrier. `to` is
+// aligned to 16 bytes, with room for a piece more; the numbers lie as far from such a place as in global memory, from
+// the address on that this gives.
+template <class T> CLOF_DEVICE T* copy_in(T* to, const T* from, int count) {
+  const int shift = int(reinterpret_cast<uintptr_t>(from) % kPieceBytes / sizeof(T)), end = shift + count;
+  const int first = (shift + kPiece<T> - 1) / kPiece<T>, last = end / kPiece<T>;
+  from -= shift;
+#pragma unroll 1
+  for (int k = first + thread_index(); k < last; k += num_threads())
+    copy_later(to + k * kPiece<T>, from + k * kPiece<T>);
+  // What does not fill a piece, at either end.
+  const int k = thread_index() % kPiece<T> + (thread_index() < kPiece<T> ? 0 : last * kPiece<T>);
+  if (thread_index() < 2 * kPiece<T> && k >= shift && k < end && (k < first * kPiece<T> || k >= last * kPiece<T>)) {
+    to[k] = from[k];
+  }
+  return to + shift;
+}
+
+// A row of numbers in shared memory, of which each begins at a multiple of its size from a place aligned to 16 bytes;
+// the bytes that one instruction reads or writes divide the row.
+template <class T, int Width> constexpr int kRowPiece = Width % kPiece<T> == 0       ? kPiece<T>
+                                                        : Width * sizeof(T) % 8 == 0 ? 8 / int(sizeof(T))
+                                                                                     : 1;
+
+template <class T, int Count> struct alignas(Count * sizeof(T)) Piece {
+  T at[Count];
+};
+
+template <int Width, class T> CLOF_DEVICE Numbers<T, Width> load_row(const T* from) {
+  constexpr int piece = kRowPiece<T, Width>;
+  Numbers<T, Width> row;
+#pragma unroll
+  for (int k = 0; k < Width; k += piece) {
+    const Piece<T, piece> x = *reinterpret_cast<const Piece<T, piece>*>(from + k);
+#pragma unroll
+    for (int i = 0; i < piece; ++i) row.at[k + i] = x.at[i];
+  }
+  return row;
+}
+// Writes the first Count numbers at least.
+template <int Width, int Count, class T> CLOF_DEVICE void store_row(T* to, const Numbers<T, Width>& row) {
+  constexpr int piece = kRowPiece<T, Width>;
+#pragma unroll
+  for (int k = 0; k < Count; k += piece) {
+    Piece<T, piece> x;
+#pragma unroll
+    for (int i = 0; i < piece; ++i) x.at[i] = row.at[k + i];
+    *reinterpret_cast<Piece<T, piece>*>(to + k) = x;
+  }
+}
 
 // Copies numbers from shared to global memory, which the whole block does: 16 bytes at a time where it can.
 template <class T> CLOF_DEVICE void copy_out(T* to, const T* from, int count) {

@@ -1,9 +1,10 @@
 // What the edge block's kernels need of the machine: who a thread is, barriers, exchange between the lanes of a warp,
-// and products on tensor cores. tests/cpp/emulated_gpu.h gives the same names to a C++ compiler, so that the kernels
-// run without a GPU.
+// products on tensor cores, and copies to shared memory. tests/cpp/emulated_gpu.h and emulated_copies.h give the same
+// names to a C++ compiler, so that the kernels run without a GPU.
 #pragma once
 
 #ifdef CLOF_EMULATED_GPU
+#include "emulated_copies.h"
 #include "emulated_gpu.h"
 #else
 
@@ -48,6 +49,14 @@ CLOF_DEVICE void store_four(float* to, float x, float y, float z, float w) {
 
 // Asks for the 128 bytes around an address to be brought to the second-level cache.
 CLOF_DEVICE void prefetch(const void* address) { asm volatile("prefetch.global.L2 [%0];" : : "l"(address)); }
+
+// Begins to copy 16 bytes, aligned, to shared memory. The thread that asked sees them after copies_arrive(), others
+// after a barrier from then on.
+CLOF_DEVICE void copy_later(void* to, const void* from) {
+  const uint32_t address = uint32_t(__cvta_generic_to_shared(to));
+  asm volatile("cp.async.cg.shared.global [%0], [%1], 16;" : : "r"(address), "l"(from) : "memory");
+}
+CLOF_DEVICE void copies_arrive() { asm volatile("cp.async.wait_all;" : : : "memory"); }
 
 // The value of the lane whose number differs in the bits of `mask`; of the lane `lane`.
 CLOF_DEVICE float shuffle_xor(float value, int mask) { return __shfl_xor_sync(0xffffffffu, value, mask); }
