@@ -13,8 +13,6 @@ from .settings import Setting
 SCHEDULES = ("step", "cosine")
 # The published schedule multiplies the learning rate by this, this many times in a training.
 STEP_FACTOR, STEPS = 0.9, 8
-# The best recipe needs this share of the published number of epochs; with more it overfits.
-BEST_SHARE = 5
 
 
 @dataclass(frozen=True)
@@ -86,7 +84,7 @@ def published(law: Setting) -> Recipe:
 def best(law: Setting) -> Recipe:
     """What was found to have the lowest error on es5, see docs/newton.md, with the symmetries that the setting has."""
     return Recipe(
-        epochs=law.epochs // BEST_SHARE,
+        epochs=law.best_epochs,
         schedule="cosine",
         average_decay=0.999,
         clip_norm=1.0,
