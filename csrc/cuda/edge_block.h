@@ -42,12 +42,12 @@ class Pieces {
 struct ForwardMemory {
   int64_t image, parts, partial, total;
 
-  ForwardMemory(const FrameMessageProblem& p, int64_t warps) {
+  ForwardMemory(const FrameMessageProblem& p, int64_t workers) {
     const int width = padded_hidden(p);
     Pieces pieces;
     image = pieces.add(image_of(p, false).bytes);
     parts = pieces.add(p.graph.num_nodes * 2 * width * number_bytes(p));
-    partial = pieces.add(warps * 2 * (width + 4) * int64_t(sizeof(float)));
+    partial = pieces.add(workers * 2 * (width + 4) * int64_t(sizeof(float)));
     total = pieces.total();
   }
 };
@@ -305,7 +305,7 @@ inline PrepareJobs forward_preparation(const FrameMessageProblem& p, const Image
 
 // Blocks of threads for so many numbers, few enough not to be felt.
 inline int blocks_for_numbers(int64_t numbers) {
-  constexpr int64_t kThreads = kForwardWarps * kWarp, kMost = 1024;
+  constexpr int64_t kThreads = kNodeWarps * kWarp, kMost = 1024;
   const int64_t blocks = (numbers + kThreads - 1) / kThreads;
   return int(blocks < kMost ? blocks : kMost);
 }

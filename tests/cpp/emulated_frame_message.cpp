@@ -8,7 +8,7 @@
 namespace clof::cuda {
 namespace {
 
-constexpr int kBlockThreads = kForwardWarps * kWarp;
+constexpr int kBlockThreads = kNodeWarps * kWarp;
 
 // Memory as cudaMalloc gives it, filled so that what was never written is seen.
 struct Memory {
@@ -25,17 +25,17 @@ template <class Kind, int Width> void run_preparation(const PrepareJobs& jobs) {
 
 template <class Kind, int Width> void run_forward(const FrameMessageProblem& p, int64_t most_blocks) {
   const Image image = image_of(p, false);
-  const int64_t blocks = num_blocks_for(p.graph.num_edges, most_blocks, kForwardWarps * kForwardEdges<Width>);
-  const int64_t warps = blocks * kForwardWarps;
-  const ForwardMemory places(p, warps);
+  const int64_t blocks = num_blocks_for(p.graph.num_edges, most_blocks, kForwardWorkers * kForwardEdges<Width>);
+  const int64_t workers = blocks * kForwardWorkers;
+  const ForwardMemory places(p, workers);
   Memory memory(places.total);
   run_preparation<Kind, Width>(forward_preparation(p, image, memory.at(places.image), memory.at(places.parts)));
   const EdgeBlock a = forward_block_of(p, image, memory.at(0), places);
-  launch(int(blocks), kBlockThreads, size_t(ForwardPlace<Kind, Width>::bytes(image)), [&] {
+  launch(int(blocks), kForwardThreads<Width>, size_t(forward_shared_bytes<Kind, Width>(image)), [&] {
     if (p.activation == Activation::silu) forward<Kind, Silu, Width>(a);
     else forward<Kind, AnyOther, Width>(a);
   });
-  launch(int(blocks), kBlockThreads, 0, [&] { forward_join<Kind, Width>(a, warps); });
+  launch(int(blocks), kBlockThreads, 0, [&] { forward_join<Kind, Width>(a, workers); });
 }
 
 template <class Kind> void run_forward(const FrameMessageProblem& p, int64_t most_blocks) {
@@ -65,7 +65,7 @@ template <class Kind> void run_backward(const FrameMessageProblem& p, int64_t mo
       else backward<Kind, AnyOther, kWidth>(g);
     });
     launch(int(blocks), kBlockThreads, 0, [&] { backward_join<kWidth>(g, pairs); });
-    const int64_t node_blocks = (p.graph.num_nodes + kForwardWarps - 1) / kForwardWarps;
+    const int64_t node_blocks = (p.graph.num_nodes + kNodeWarps - 1) / kNodeWarps;
     launch(int(node_blocks), kBlockThreads, 0, [&] { sum_senders<kWidth>(senders); });
   }
 }

@@ -25,7 +25,7 @@ struct EdgeBlockGradients {
 };
 
 // float32 fills shared memory: there everything but the square matrices is read through the first-level cache.
-template <class Kind> using BackwardPlace = Residence<Kind::kHalf, Kind::kHalf>;
+template <class Kind> using BackwardPlace = Residence<Kind::kHalf, Kind::kHalf, true>;
 
 // Slots of a block: two for inputs of activations, one for gradients, one for what they are multiplied with.
 constexpr int kSlots = kMaxLayers + 2;
@@ -76,14 +76,17 @@ struct OwnGradients {
 template <class Kind, class Function, int Width> class BackwardTile {
  public:
   using Place = BackwardPlace<Kind>;
+  using Pair = PairTile<Kind, Width, 1, Place>;
   using Edges = TileEdges<1>;
-  static constexpr int kOwn = Width / 2;
+  static constexpr int kOwn = Pair::kOwn;
+  // Edge features come in one piece.
+  static_assert(kEdgeGradientColumns <= 2 * kUnit<Kind> && kEdgeGradientColumns <= Width, "units of one load");
 
   CLOF_DEVICE BackwardTile(const EdgeBlockGradients& gradients, char* shared)
       : g(gradients),
         a(gradients.block),
-        pair{{a, {a.layout, shared, a.image}, Lane()}, Half()},
         slots(shared + Place::bytes(a.layout)),
+        pair(Pair::of(a, {a.layout, shared, a.image}, slot(a.coordinate ? kGradientSlot : kInputSlot))),
         numbers{reinterpret_cast<float*>(slots + kSlots * kSlotBytes<Width>)} {
 #pragma unroll
     for (auto& layer : of_layers) layer.clear();
@@ -99,9 +102,8 @@ template <class Kind, class Function, int Width> class BackwardTile {
   // not hold waits in slots: z, the argument of the last activation, in one that is free until it is needed again.
   template <class Sums> CLOF_DEVICE void run(const Edges& edges, Sums& sums, const BackwardWrite& write) {
     const float own_radial = edges.radial();
+    // The other is on the way to the coefficients, and holds what these are made of.
     const int last_slot = a.coordinate ? kInputSlot : kGradientSlot;
-    // For the operands of products on the way to the coefficients, and for their input.
-    const int way_slot = a.coordinate ? kGradientSlot : kInputSlot;
     float gate[2] = {1.0f, 1.0f};
     OwnGradients own;
     Rows<kOwn> grad[1], slope;
@@ -109,22 +111,21 @@ template <class Kind, class Function, int Width> class BackwardTile {
     half().barrier();
     {
       Rows<kOwn> gated[1];
-      forward(edges, own_radial, slot(way_slot), gated);
+      forward(edges, own_radial, gated);
       keep_own(gated[0], last_slot);
       activate<Function>(gated[0], a.activation);
       if (a.gated) {
-        pair.gates(gated, gate, slot(way_slot));
+        pair.gates(gated, gate);
         scale_rows(gated, gate);
       }
       if (a.coordinate) {
         Rows<kOwn> z[1];
-        pair.put_operand(slot(way_slot), gated[0]);
-        pair.square_product(z, slot(way_slot), a.layout.coordinate, pair.vector(a.layout.biases[kMaxLayers]));
+        pair.linear(gated, a.layout.coordinate, a.layout.biases[kMaxLayers], z);
         activate<Function>(z[0], slope, a.activation);
-        own = head_gradient(edges, z, slot(way_slot), grad[0]);
+        own = head_gradient(edges, z, grad[0]);
         scale(grad[0], slope);
       } else {
-        own = head_gradient(edges, gated, slot(way_slot), grad[0]);
+        own = head_gradient(edges, gated, grad[0]);
       }
     }
     message_again(last_slot, gate, slope);
@@ -191,8 +192,8 @@ template <class Kind, class Function, int Width> class BackwardTile {
  private:
   const EdgeBlockGradients& g;
   const EdgeBlock& a;
-  const PairTile<Kind, Width, Place> pair;
   char* const slots;
+  const Pair pair;
   const EdgeNumbers numbers;
   // Whose bias the warps of a quarter sum; those of the first layers have their numbers.
   static constexpr int kCoordinateQuarter = SumPlaces::kCoordinateBias, kFirstQuarter = SumPlaces::kFirstBias;
@@ -220,26 +221,24 @@ template <class Kind, class Function, int Width> class BackwardTile {
   CLOF_DEVICE bool counts() const { return half().first() && Edges::counts(lane()); }
   CLOF_DEVICE int own_edge() const { return kRows * half().pair + Edges::own_row(lane()); }
 
-  CLOF_DEVICE void forward(const Edges& edges, float own_radial, char* way, Rows<kOwn> (&z)[1]) {
+  CLOF_DEVICE void forward(const Edges& edges, float own_radial, Rows<kOwn> (&z)[1]) {
     pair.first_linear(edges, own_radial, z);
 #pragma unroll
     for (int k = 0; k < kMaxLayers; ++k) {
       if (k < a.layers) {
         keep_own(z[0], k);
         activate<Function>(z[0], a.activation);
-        pair.put_operand(way, z[0]);
-        pair.square_product(z, way, a.layout.layers[k], pair.vector(a.layout.biases[k]));
+        pair.linear(z, a.layout.layers[k], a.layout.biases[k], z);
       }
     }
   }
 
   // From the coefficients, made of `z`, to the positions and back to z, which goes to a slot.
-  CLOF_DEVICE OwnGradients head_gradient(const Edges& edges, const Rows<kOwn> (&z)[1], char* input_slot,
-                                         Rows<kOwn>& grad) {
-    const Vec3<float> q = pair.coefficients(z, input_slot);
+  CLOF_DEVICE OwnGradients head_gradient(const Edges& edges, const Rows<kOwn> (&z)[1], Rows<kOwn>& grad) {
+    const Vec3<float> q = pair.coefficients(z);
     // Visible at the block's barrier.
     half().barrier();
-    pair.own_operand(input_slot).write(z[0]);
+    pair.own_operand(pair.way).write(z[0]);
     Vec3<float> given = {0.0f, 0.0f, 0.0f};
     if (edges.own_exists) {
       given = mean_scale(a.vector_mean, edges.own_degree(a)) * Edges::position(g.grad_vector, edges.own.receiver);
@@ -271,7 +270,7 @@ template <class Kind, class Function, int Width> class BackwardTile {
     }
     const OwnGradients result = {position_vjp(a, x, q, by_vector), x.i - x.j, dot(given, bounded)};
     block_barrier();
-    add_head_gradients<Kind, Width>(of_head, numbers, 0, kMaxAxes, input_slot, half().warp(), lane());
+    add_head_gradients<Kind, Width>(of_head, numbers, 0, kMaxAxes, pair.way, half().warp(), lane());
     block_barrier();
     return result;
   }

@@ -41,88 +41,90 @@ CLOF_DEVICE void store_four_columns(void* base, int64_t row, int column, int wid
   }
 }
 
-// What a half does with its tile; z are its features' rows.
-template <class Kind, int Width, class Place> struct PairTile {
+// What a half does with its tiles; z are its features' rows. The functions of Tile, and what the backward pass needs
+// beside them.
+template <class Kind, int Width, int Tiles_, class Place> struct PairTile {
   using Stored = typename Kind::Stored;
-  using Edges = TileEdges<1>;
-  static constexpr int kOwn = Width / 2;
-  // Edge features come in one piece.
-  static_assert(kEdgeGradientColumns <= 2 * kUnit<Kind> && kEdgeGradientColumns <= Width, "units that are loaded");
+  static constexpr int Tiles = Tiles_, kOwn = Width / 2, kThreads = kPairThreads, kHalves = 2 * Tiles;
+  // A pair's part of a slot.
+  static constexpr int kOperandBytes = Tiles * kRows * Width * int(sizeof(float));
+  using Edges = TileEdges<Tiles>;
 
-  const Tile<Kind, Width, 1, Place> tile;
+  const Tile<Kind, Width, Tiles, Place> tile;
   const Half half;
+  char* const way;  // a slot for the operands of products on the way to the coefficients, and for sums
 
+  CLOF_DEVICE static PairTile of(const EdgeBlock& block, const Weights<Kind>& image, char* way) {
+    return {{block, image, Lane()}, Half(), way};
+  }
+
+  CLOF_DEVICE int worker() const { return half.pair; }
   CLOF_DEVICE const EdgeBlock& block() const { return tile.a; }
   CLOF_DEVICE const Lane& lane() const { return tile.lane; }
   // For addresses, which are cheaper to make again than to keep.
   CLOF_DEVICE Lane fresh_lane() const { return Lane(opaque(lane().number)); }
   CLOF_DEVICE int first_feature() const { return kOwn * half.half; }
 
-  CLOF_DEVICE OperandRows<Kind, Width, kOwn> own_operand(char* slot) const {
-    return OperandRows<Kind, Width, kOwn>(slot, half.pair, fresh_lane(), half.half * (kOwn / kUnit<Kind>));
+  CLOF_DEVICE OperandRows<Kind, Width, kOwn> own_operand(char* slot, int k = 0) const {
+    return OperandRows<Kind, Width, kOwn>(slot, Tiles * half.pair + k, fresh_lane(), half.half * (kOwn / kUnit<Kind>));
   }
-  CLOF_DEVICE OperandRows<Kind, Width> operand(char* slot) const {
-    return OperandRows<Kind, Width>(slot, half.pair, fresh_lane());
+  CLOF_DEVICE OperandRows<Kind, Width> operand(char* slot, int k = 0) const {
+    return OperandRows<Kind, Width>(slot, Tiles * half.pair + k, fresh_lane());
   }
   CLOF_DEVICE Columns<Kind, kOwn> vector(int offset) const {
-    return Columns<Kind, kOwn>(tile.weights.template vector<Place::kVectors>(offset) + first_feature(), fresh_lane());
+    return tile.template columns<kOwn>(offset, first_feature(), fresh_lane());
   }
   CLOF_DEVICE Columns<Kind, kOwn> head(int axis) const {
     return vector(tile.weights.layout.head + axis * Width * int(sizeof(float)));
   }
 
-  CLOF_DEVICE void first_linear(const Edges& edges, float own_radial, Rows<kOwn> (&z)[1]) const {
-    const RowsInMemory features[1] = {tile.edge_features(edges, 0)};
-    // On the way while the nodes' parts are added up.
-    const LoadedUnits<Kind, 1> units(features, 0, lane());
-    const Columns<Kind, kOwn> of_radial = vector(tile.weights.layout.radial);
-    const auto* parts = static_cast<const Stored*>(block().parts) + first_feature();
-#pragma unroll
-    for (int h = 0; h < 2; ++h) {
-      const float radial = Edges::of_row(own_radial, h, lane());
-#pragma unroll
-      for (int n = 0; n < kOwn / 8; ++n) {
-#pragma unroll
-        for (int k = 0; k < 2; ++k) z[0].at[n][2 * h + k] = radial * of_radial.at[n][k];
-      }
-      const int64_t receiver = Edges::of_row(edges.own.receiver, h, lane());
-      const int64_t sender = Edges::of_row(edges.own.sender, h, lane());
-      add_row<Kind>(z[0], h, parts + 2 * receiver * Width, lane());
-      add_row<Kind>(z[0], h, parts + (2 * sender + 1) * Width, lane());
-    }
-    const Stored* weight = tile.weights.template of_edges<Place::kEdges>(tile.weights.layout.edge);
-    add_units<Kind, Width>(z, units, block().edge_features,
-                           WeightReader<Kind, Width>(weight + first_feature() * Width, lane()));
+  CLOF_DEVICE void first_linear(const Edges& edges, float own_radial, Rows<kOwn> (&z)[Tiles]) const {
+    tile.first_linear_from(first_feature(), edges, own_radial, z);
   }
 
   // Replaces the operands in a slot, with which both halves have then finished; both can read them.
-  CLOF_DEVICE void put_operand(char* slot, const Rows<kOwn>& rows) const {
+  CLOF_DEVICE void put_operand(char* slot, const Rows<kOwn> (&rows)[Tiles]) const {
     half.barrier();
-    own_operand(slot).write(rows);
+#pragma unroll
+    for (int k = 0; k < Tiles; ++k) own_operand(slot, k).write(rows[k]);
     half.barrier();
   }
 
   // The half's results of a square matrix, from all inputs in a slot.
   template <class Start>
-  CLOF_DEVICE void square_product(Rows<kOwn> (&out)[1], char* slot, Matrix weight, const Start& start) const {
-    const OperandRows<Kind, Width> rows[1] = {operand(slot)};
-    product_of<Kind, Width>(out, rows, tile.weights.square(weight) + first_feature() * Width, fresh_lane(), start);
+  CLOF_DEVICE void square_product(Rows<kOwn> (&out)[Tiles], char* slot, Matrix weight, const Start& start) const {
+    const auto* weights = tile.weights.square(weight) + first_feature() * Width;
+    if constexpr (Tiles == 1) {
+      const OperandRows<Kind, Width> rows[1] = {operand(slot)};
+      product_of<Kind, Width>(out, rows, weights, fresh_lane(), start);
+    } else {
+      static_assert(Tiles == 2, "one tile or two");
+      const OperandRows<Kind, Width> rows[2] = {operand(slot, 0), operand(slot, 1)};
+      product_of<Kind, Width>(out, rows, weights, fresh_lane(), start);
+    }
+  }
+
+  CLOF_DEVICE void linear(const Rows<kOwn> (&z)[Tiles], Matrix weight, int bias, Rows<kOwn> (&out)[Tiles]) const {
+    put_operand(way, z);
+    square_product(out, way, weight, vector(bias));
   }
 
   // Adds to sums over the half's features those over the other's. The slot's operands of this pair are lost.
-  template <int Count> CLOF_DEVICE void add_other(float (&sums)[Count][2], char* slot) const {
-    constexpr int kPairBytes = kRows * Width * int(sizeof(float));
-    static_assert(2 * Count * kRows * int(sizeof(float)) <= kPairBytes, "sums of both halves fit");
-    auto* place = reinterpret_cast<float*>(slot + half.pair * kPairBytes) + lane().g;
+  template <int Count> CLOF_DEVICE void add_other(float (&sums)[Count][kHalves], char* slot) const {
+    static_assert(2 * Count * Tiles * kRows * int(sizeof(float)) <= kOperandBytes, "sums of both halves fit");
+    auto* place = reinterpret_cast<float*>(slot + half.pair * kOperandBytes) + lane().g;
+    constexpr int kNumbers = Count * kHalves;
     half.barrier();
     if (lane().t == 0) {
 #pragma unroll
-      for (int k = 0; k < 2 * Count; ++k) place[(2 * Count * half.half + k) * 8] = sums[k / 2][k % 2];
+      for (int k = 0; k < kNumbers; ++k) place[(kNumbers * half.half + k) * 8] = sums[k / kHalves][k % kHalves];
     }
     half.barrier();
     // Sums of two numbers: both halves get the same bits.
 #pragma unroll
-    for (int k = 0; k < 2 * Count; ++k) sums[k / 2][k % 2] += place[(2 * Count * (1 - half.half) + k) * 8];
+    for (int k = 0; k < kNumbers; ++k) {
+      sums[k / kHalves][k % kHalves] += place[(kNumbers * (1 - half.half) + k) * 8];
+    }
   }
 
   // The dot products of a lane's two rows with two others, over all features.
@@ -142,21 +144,21 @@ template <class Kind, int Width, class Place> struct PairTile {
   }
 
   // See Tile::gates and Tile::coefficients.
-  CLOF_DEVICE void gates(const Rows<kOwn> (&message)[1], float (&gate)[2], char* slot) const {
-    float sums[1][2];
+  CLOF_DEVICE void gates(const Rows<kOwn> (&message)[Tiles], float (&gate)[kHalves]) const {
+    float sums[1][kHalves];
     row_products<Kind, kOwn>(message, vector(tile.weights.layout.gate), sums[0]);
-    add_other(sums, slot);
+    add_other(sums, way);
 #pragma unroll
-    for (int h = 0; h < 2; ++h) gate[h] = sigmoid(sums[0][h] + tile.scalar(kGateBias));
+    for (int h = 0; h < kHalves; ++h) gate[h] = sigmoid(sums[0][h] + tile.scalar(kGateBias));
   }
 
-  CLOF_DEVICE Vec3<float> coefficients(const Rows<kOwn> (&z)[1], char* slot) const {
-    float sums[kMaxAxes][2] = {};
+  CLOF_DEVICE Vec3<float> coefficients(const Rows<kOwn> (&z)[Tiles]) const {
+    float sums[kMaxAxes][kHalves] = {};
 #pragma unroll
     for (int axis = 0; axis < kMaxAxes; ++axis) {
       if (axis < block().axes) row_products<Kind, kOwn>(z, head(axis), sums[axis]);
     }
-    add_other(sums, slot);
+    add_other(sums, way);
     float q[kMaxAxes] = {};
 #pragma unroll
     for (int axis = 0; axis < kMaxAxes; ++axis) {
@@ -164,6 +166,7 @@ template <class Kind, int Width, class Place> struct PairTile {
     }
     return {q[0], q[1], q[2]};
   }
+  CLOF_DEVICE float edge_weight(int edge) const { return tile.edge_weight(edge); }
 };
 
 }  // namespace clof::cuda

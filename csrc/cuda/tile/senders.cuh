@@ -1,7 +1,7 @@
 // What senders get of the rows that the backward pass leaves of edges, in the order of the plan.
 #pragma once
 
-#include <limits>
+#include <cstdint>
 
 #include "edges.cuh"
 #include "receivers.cuh"
@@ -88,7 +88,7 @@ template <int Width> CLOF_DEVICE void sum_senders(const SenderSums& a) {
   if (a.begin > 0 && (kept[0] >= a.end || kept[1] <= a.begin)) return;
   SenderRow<Width> sums;
   sums.clear();
-  int range[2] = {std::numeric_limits<int>::max(), 0};
+  int range[2] = {INT32_MAX, 0};
   add_senders(a, a.graph.sender_start[node], a.graph.sender_start[node + 1], lane, sums, range);
   if (a.begin == 0) {
     for (int mask = 1; mask < kWarp; mask *= 2) {
