@@ -38,7 +38,7 @@ template <class T, class U, int R, bool WithPos, class Sharing> struct TensorFor
         for (int first = warp_index() * kLanes; first < range.count; first += int(warps) * kLanes) {
           const int count = smaller(kLanes, range.count - first);
           const bool active = lane_index() < count;
-          const int64_t edge = active ? graph.by_receiver[range.base + first + lane_index()] : 0;
+          const int64_t edge = active ? block.sums.edge(graph, Place::receiver, range.base + first + lane_index()) : 0;
           const Ends<T> x = walk(run, edge, count);
           warp_barrier();
           if (active) put(edge, form.by_ends(x, run.gradient + lane_index() * 9, T(1)));

@@ -29,36 +29,40 @@ template <class T, class U, int R, bool WithPos, class Sharing> struct TensorFor
   };
 
   CLOF_DEVICE void operator()() const {
+    const Graph& graph = form.in.a.graph;
     const int warps = num_threads() / kLanes;
     if constexpr (WithPos) {
       Block<T, Run>& block = block_of<Block<T, Run>>();
       over_runs(block.sums, form.in.a, scratch, [&](const auto& put) {
         const RunNodes& nodes = block.sums.run.nodes;
         for (int node = nodes.first + warp_index(); node < nodes.last; node += warps) {
-          add_edges(block.runs()[warp_index()], node, put);
+          const auto edge = [&](int position) { return block.sums.edge(graph, role, position); };
+          add_edges(block.runs()[warp_index()], node, block.sums.start(role, node), block.sums.start(role, node + 1),
+                    edge, put);
         }
       });
     } else {
       Run& run = block_of<Run>(warp_index());
+      const int32_t* start = role == Place::receiver ? graph.receiver_start : graph.sender_start;
+      const int32_t* order = role == Place::receiver ? graph.by_receiver : graph.by_sender;
       const int64_t step = int64_t(num_blocks()) * warps;
-      for (int64_t node = int64_t(block_index()) * warps + warp_index(); node < form.in.a.graph.num_nodes;
-           node += step) {
-        add_edges(run, node, [](int64_t, const Ends<T>&) {});
+      for (int64_t node = int64_t(block_index()) * warps + warp_index(); node < graph.num_nodes; node += step) {
+        const auto edge = [&](int position) { return order[position]; };
+        add_edges(run, node, start[node], start[node + 1], edge, [](int64_t, const Ends<T>&) {});
       }
     }
   }
 
-  template <class Put> CLOF_DEVICE void add_edges(Run& run, int64_t node, const Put& put) const {
-    const Graph& graph = form.in.a.graph;
-    const int32_t* start = role == Place::receiver ? graph.receiver_start : graph.sender_start;
-    const int32_t* order = role == Place::receiver ? graph.by_receiver : graph.by_sender;
-    const int begin = start[node], end = start[node + 1];
+  // A node's edges, which stand from `begin` to `end` in the order of the plan; edge_at(position) is an edge's number,
+  // put(edge, parts) takes its parts of the gradient by the positions.
+  template <class EdgeAt, class Put>
+  CLOF_DEVICE void add_edges(Run& run, int64_t node, int begin, int end, const EdgeAt& edge_at, const Put& put) const {
     // Also for a node without edges, whose gradient is 0.
     int first = begin;
     do {
       const int count = smaller(kLanes, end - first);
       const bool active = lane_index() < count;
-      const int64_t edge = active ? order[first + lane_index()] : 0;
+      const int64_t edge = active ? edge_at(first + lane_index()) : 0;
       const Ends<T> x = form.start_run(run.edges, edge, active);
       for (int channel = 0; channel < form.channels(); channel += Sharing::channels) {
         add_channels(run, node, count, channel, first == begin);

@@ -28,6 +28,11 @@ template <class T, int Edges = kEdgesAtOnce<T>> struct PositionSums {
     run.enter(graph, crossings, first, count);
     block_barrier();
     const EdgeRange received = run.received(), sent = run.sent();
+    constexpr int line = 128 / int(sizeof(int32_t));
+    for (int k = thread_index() * line; k < received.count; k += num_threads() * line) {
+      prefetch(graph.receiver + received.base + k);
+      prefetch(graph.sender + received.base + k);
+    }
     if (!run.has_room() || received.count != sent.count) {
       run.sends_elsewhere = 1;
     } else {
@@ -42,6 +47,14 @@ template <class T, int Edges = kEdgesAtOnce<T>> struct PositionSums {
   }
 
   CLOF_DEVICE bool is_open() const { return run.unsorted || run.sends_elsewhere; }
+
+  // Where the edges of a node begin that it receives or sends.
+  CLOF_DEVICE int start(Place role, int node) const { return run.start[role == Place::sender][node - run.nodes.begin]; }
+  // The number of the edge that stands there in the order of the plan: of closed runs it is known here.
+  CLOF_DEVICE int64_t edge(const Graph& graph, Place role, int position) const {
+    if (is_open()) return (role == Place::receiver ? graph.by_receiver : graph.by_sender)[position];
+    return role == Place::receiver ? position : run.received().base + run.slot[position - run.sent().base];
+  }
 
   // The parts of an edge that one of the nodes receives or sends.
   CLOF_DEVICE void put(T* scratch, const Graph& graph, int64_t edge, const Ends<T>& part) {
