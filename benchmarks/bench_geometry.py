@@ -4,10 +4,11 @@
 --benchmark-enable`` times the same calls under pytest-benchmark. A call's bytes are those that it must move: features,
 results and edge numbers once an edge, nodes once a node. On the CPU the script runs itself again with glibc keeping
 freed memory: else the page faults of each fresh result would be most of what is timed, for a copy as well. On a GPU its
-own clock is read around batches of calls: the launch of a single one would be a large part of its time.
+own clock is read around CUDA graphs of calls: Python and the launches of some calls may take longer than their kernels.
 """
 
 import argparse
+import functools
 import os
 import shlex
 import sys
@@ -21,7 +22,7 @@ import torch
 import clof_ext
 from clof_ext import EdgePlan, ops
 from clof_ext.bench import machine, record
-from clof_ext.bench.timing import BATCH_SECONDS, Timing, interleave, interleave_batches, milliseconds
+from clof_ext.bench.timing import BATCH_SECONDS, Timing, device_time, interleave, interleave_batches, milliseconds
 
 RESULTS = Path(__file__).parent / "results"
 FORMAT = 2
@@ -30,6 +31,8 @@ GIGA = 1e9
 FLOAT, INDEX = 4, 4
 NEIGHBOURS = 20
 COPY = "copy"
+# Of each op's measurement, by the device's type.
+SECONDS = {"cpu": 4.0, "cuda": 0.2}
 
 
 @dataclass(frozen=True)
@@ -84,17 +87,34 @@ def calls(num_edges: int, channels: int, device: torch.device) -> dict[str, Call
     }
 
 
+@functools.cache
+def captured(call: Callable[[], object], count: int) -> torch.cuda.CUDAGraph:
+    """So many calls as one CUDA graph."""
+    graph = torch.cuda.CUDAGraph()
+    with torch.cuda.graph(graph):
+        for _ in range(count):
+            call()
+    return graph
+
+
+def captured_time(call: Callable[[], object], count: int) -> float:
+    """Seconds that a GPU needs for so many calls, which do not wait for Python."""
+    replay = captured(call, count).replay
+    replay()  # the first one brings the graph to the GPU
+    return device_time(replay, 1)
+
+
 def times_of(timed: dict[str, Call], device: torch.device, seconds: float) -> dict[str, Timing]:
     runs = {name: call.run for name, call in timed.items()}
     if device.type == "cuda":
-        return interleave_batches(runs, seconds=seconds, repeats=5)
+        return interleave_batches(runs, seconds=seconds, repeats=5, batch_time=captured_time)
     return interleave(runs, seconds=seconds, repeats=5, device=device)
 
 
 def clock_of(device: torch.device) -> str:
     """How a call was timed, in words."""
     if device.type == "cuda":
-        return f"CUDA events around batches of calls that fill {1e3 * BATCH_SECONDS:g} ms"
+        return f"CUDA events around CUDA graphs of calls that fill {1e3 * BATCH_SECONDS:g} ms"
     return "time.perf_counter around single calls"
 
 
@@ -142,14 +162,14 @@ def main(arguments: list[str]) -> None:
     parser.add_argument("--edges", type=int, default=4_000_000)
     parser.add_argument("--channels", type=int, default=16)
     parser.add_argument("--device", choices=("cpu", "cuda"), default="cpu")
-    parser.add_argument("--seconds", type=float, default=4.0, help="of each op's measurement")
+    parser.add_argument("--seconds", type=float, help=f"of each op's measurement; by default {SECONDS}")
     parser.add_argument("--output", type=Path, default=RESULTS)
     options = parser.parse_args(arguments)
     if options.device == "cpu" and not KEEP_FREED_MEMORY.items() <= os.environ.items():
         command = [sys.executable, "-m", "benchmarks.bench_geometry", *arguments]
         os.execve(sys.executable, command, os.environ | KEEP_FREED_MEMORY)
     device = torch.device(options.device)
-    rows = measure(options.edges, options.channels, device, options.seconds)
+    rows = measure(options.edges, options.channels, device, options.seconds or SECONDS[device.type])
     about = machine.describe()
     print(f"{options.edges} edges, {options.channels} channels of order 1, float32, {torch.get_num_threads()} threads")
     print(table(rows))

@@ -18,8 +18,13 @@ constexpr int kTiledOrders = 1;
 
 void tensor_form_map(const TensorFormArguments&, bool second, const Stream&);
 void tensor_form_sum(const TensorFormArguments&, bool second, Place role, const Stream&);
-// Every gradient that has a place, up to kTiledOrders. Scratch memory: (2, E, 3) in the type of positions.
-void tensor_form_backward(const TensorFormArguments&, void* scratch, const Stream&);
+// Memory that tensor_form_backward works with.
+struct FormScratch {
+  void* parts;    // (2, E, 3) in the type of positions
+  int32_t* open;  // (N,)
+};
+// Every gradient that has a place, up to kTiledOrders.
+void tensor_form_backward(const TensorFormArguments&, const FormScratch&, const Stream&);
 
 void segment_reduce(const SegmentArguments&, const Stream&);
 void segment_gather(const SegmentArguments&, const Stream&);

@@ -21,44 +21,41 @@ void run(const TensorFormArguments& a, Place role, const Stream& stream) {
 }
 
 // Scalars and vectors, first derivatives: csrc/cuda/geometry/form.cuh.
-constexpr int kFormThreads = 128;
-constexpr int kFormWarps = kFormThreads / kLanes;
+template <class T, bool WithPos, class Kernel>
+void run_form(const Kernel& kernel, int64_t blocks, const Stream& stream) {
+  constexpr int threads = Kernel::threads;
+  launch_tiles<threads>(kernel, blocks, form_shared_bytes<T, typename Kernel::Run>(WithPos, threads), stream);
+}
 
-template <class T, class U, int R, bool WithPos>
-void run_on_edges(const TensorFormArguments& a, T* parts, const Stream& stream) {
+template <class T, class U, int R> void run_on_edges(const TensorFormArguments& a, const Stream& stream) {
   with_sharing(a.channels, [&](auto sharing) {
-    using Kernel = TensorFormEdges<T, U, R, WithPos, decltype(sharing)>;
-    launch_tiles<kFormThreads>(Kernel{{{a}}, parts}, quotient_up(a.graph.num_edges, kFormThreads),
-                               shared_bytes_of_runs<typename Kernel::Run>(kFormThreads), stream);
+    using Kernel = TensorFormEdges<T, U, R, false, decltype(sharing)>;
+    run_form<T, false>(Kernel{{{a}}, {}}, quotient_up(a.graph.num_edges, Kernel::threads), stream);
   });
 }
 
-template <class T, class U, int R, bool WithPos>
-void run_on_nodes(const TensorFormArguments& a, Place role, T* parts, const Stream& stream) {
+template <class T, class U, int R> void run_on_nodes(const TensorFormArguments& a, Place role, const Stream& stream) {
   with_sharing(a.channels, [&](auto sharing) {
-    using Kernel = TensorFormNodes<T, U, R, WithPos, decltype(sharing)>;
-    launch_tiles<kFormThreads>(Kernel{{{a}}, role, parts}, quotient_up(a.graph.num_nodes, kFormWarps),
-                               shared_bytes_of_runs<typename Kernel::Run>(kFormThreads), stream);
+    using Kernel = TensorFormNodes<T, U, R, false, decltype(sharing)>;
+    run_form<T, false>(Kernel{{{a}}, role, {}}, quotient_up(a.graph.num_nodes, Kernel::threads / kLanes), stream);
   });
 }
 
-template <class T> void run_node_sums(const NodeSums<T>& sums, const Stream& stream) {
-  launch_tiles<kThreads>(sums, quotient_up(sums.graph.num_nodes, kThreads / kNodeLanes), 0, stream);
-}
-
-// All gradients of a backward pass. Where T lives on nodes its sum and one end's share of the positions' gradient come
-// from the same walk over the edges.
+// All gradients of a backward pass. Where T lives on nodes its sum and the positions' gradient come from the same walk
+// over the edges.
 template <class T, class U, int R>
-void run_backward(const TensorFormArguments& a, void* scratch, const Stream& stream) {
-  T *parts = static_cast<T*>(scratch), *grad_pos = static_cast<T*>(a.grad_pos);
-  if (a.grad_t == nullptr || a.place == Place::edge) {
-    run_on_edges<T, U, R, true>(a, parts, stream);
-    run_node_sums<T>({a.graph, parts, parts + a.graph.num_edges * 3, grad_pos, false}, stream);
-  } else {
-    run_on_nodes<T, U, R, true>(a, a.place, parts, stream);
-    const bool receives = a.place == Place::receiver;
-    run_node_sums<T>({a.graph, receives ? nullptr : parts, receives ? parts : nullptr, grad_pos, true}, stream);
-  }
+void run_backward(const TensorFormArguments& a, const FormScratch& memory, const Stream& stream) {
+  const int run = nodes_of_run(a.graph.num_nodes, a.graph.num_edges, PositionSums<T>::room);
+  const PositionScratch<T> scratch{static_cast<T*>(memory.parts), memory.open, run};
+  const int64_t runs = quotient_up(a.graph.num_nodes, run);
+  with_sharing(a.channels, [&](auto sharing) {
+    if (a.grad_t == nullptr || a.place == Place::edge) {
+      run_form<T, true>(TensorFormEdges<T, U, R, true, decltype(sharing)>{{{a}}, scratch}, runs, stream);
+    } else {
+      run_form<T, true>(TensorFormNodes<T, U, R, true, decltype(sharing)>{{{a}}, a.place, scratch}, runs, stream);
+    }
+  });
+  launch_tiles<kThreads>(NodeSums<T>{a.graph, a.crossings, scratch, static_cast<T*>(a.grad_pos)}, runs, 0, stream);
 }
 
 // Calls body(T, U, R) with values of the types that compute and store and with the order as a constant.
@@ -99,7 +96,7 @@ void tensor_form_map(const TensorFormArguments& a, bool second, const Stream& st
     using T = decltype(t);
     using U = decltype(u);
     constexpr int R = decltype(order)::value;
-    if constexpr (R <= kTiledOrders) run_on_edges<T, U, R, false>(a, nullptr, stream);
+    if constexpr (R <= kTiledOrders) run_on_edges<T, U, R>(a, stream);
     else run<T, U, R, false>(a, Place::edge, stream);
   });
 }
@@ -110,12 +107,12 @@ void tensor_form_sum(const TensorFormArguments& a, bool second, Place role, cons
     using T = decltype(t);
     using U = decltype(u);
     constexpr int R = decltype(order)::value;
-    if constexpr (R <= kTiledOrders) run_on_nodes<T, U, R, false>(a, role, nullptr, stream);
+    if constexpr (R <= kTiledOrders) run_on_nodes<T, U, R>(a, role, stream);
     else run<T, U, R, false>(a, role, stream);
   });
 }
 
-void tensor_form_backward(const TensorFormArguments& a, void* scratch, const Stream& stream) {
+void tensor_form_backward(const TensorFormArguments& a, const FormScratch& scratch, const Stream& stream) {
   dispatch(a, [&](auto t, auto u, auto order) {
     constexpr int R = decltype(order)::value;
     if constexpr (R <= kTiledOrders) run_backward<decltype(t), decltype(u), R>(a, scratch, stream);

@@ -67,9 +67,10 @@ struct TensorFormArguments {
   const void* t_tangent;
   const void* pos;  // (N, 3)
   const void* pos_tangent;
-  void* grad_s;    // (E, K, 3^order) in storage type
-  void* grad_t;    // on edges in storage type; on nodes in the type of sums, summed into
-  void* grad_pos;  // (N, 3), summed into
+  void* grad_s;              // (E, K, 3^order) in storage type
+  void* grad_t;              // on edges in storage type; on nodes in the type of sums, summed into
+  void* grad_pos;            // (N, 3), summed into
+  const int32_t* crossings;  // (N + 1,), of the plan: where graphs of a batch meet
 };
 
 struct SegmentArguments {

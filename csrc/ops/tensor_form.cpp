@@ -82,6 +82,7 @@ struct Form {
     a.mean = mean;
     a.channels = feature.size(1);
     a.pos = data(pos);
+    a.crossings = plan.crossings;
     return a;
   }
 
@@ -147,7 +148,9 @@ struct Wanted {
 FormGradient gradient(const Form& form, const Tensor& s, const Tensor& t, Wanted wanted, bool second = false,
                       const Tensor* s_tangent = nullptr, const Tensor* t_tangent = nullptr,
                       const Tensor* pos_tangent = nullptr) {
-  FormGradient grad = {wanted.s ? form.empty_s(s) : s, wanted.t ? form.sums_of_t(t, second) : t, zeros_like(form.pos)};
+  const bool tiled = form.sums_are_written(s) && !second;
+  FormGradient grad = {wanted.s ? form.empty_s(s) : s, wanted.t ? form.sums_of_t(t, second) : t,
+                       tiled ? torch::stable::new_empty(form.pos, form.pos.sizes()) : zeros_like(form.pos)};
   TensorFormArguments a = form.arguments(s);
   a.s = data(s);
   a.t = data(t);
@@ -158,9 +161,11 @@ FormGradient gradient(const Form& form, const Tensor& s, const Tensor& t, Wanted
   a.grad_t = wanted.t ? grad.t.data_ptr() : nullptr;
   a.grad_pos = grad.pos.data_ptr();
 #ifdef CLOF_CUDA
-  if (form.sums_are_written(s) && !second) {
+  if (tiled) {
+    const int64_t nodes[1] = {form.pos.size(0)};
     Tensor parts = empty(form.pos, {2, form.plan.graph.num_edges, 3});
-    cuda::tensor_form_backward(a, parts.data_ptr(), cuda::Stream(form.pos));
+    Tensor open = torch::stable::new_empty(form.pos, {nodes, 1}, ScalarType::Int);
+    cuda::tensor_form_backward(a, {parts.data_ptr(), static_cast<int32_t*>(open.data_ptr())}, cuda::Stream(form.pos));
     return grad;
   }
 #endif

@@ -160,7 +160,7 @@ static void check_sums(const std::string& what, const Plan& plan, Sum sum, std::
   // Blocks that hold all edges of most runs, and such that hold a few at a time.
   const auto check_kernel = [&](auto kernel, int run) {
     using Kernel = decltype(kernel);
-    const int edges = 2 * Kernel::edges_of_run;
+    const int edges = Kernel::room;
     const std::string name = what + " sums, " + plan.name + ", " + std::to_string(edges) + " edges at once, runs of ";
     kernel.sum = sum;
     kernel.run = run;
@@ -169,7 +169,7 @@ static void check_sums(const std::string& what, const Plan& plan, Sum sum, std::
   };
   using Wide = EdgeSums<T, Sum, 96>;
   using Narrow = EdgeSums<T, Sum, 96, 100>;
-  for (int run : {nodes_of_run(graph.num_nodes, graph.num_edges, Wide::edges_of_run), 37, kMaxRun}) {
+  for (int run : {nodes_of_run(graph.num_nodes, graph.num_edges, Wide::room), 37, kMaxRun}) {
     check_kernel(Wide{sum, run}, run);
     check_kernel(Narrow{sum, run}, run);
   }
@@ -219,6 +219,7 @@ template <class T, class U, int R> struct FormCase {
   TensorFormArguments a = {};
   std::string what;
   std::vector<T> pos, grad_pos, grad_t_sum, parts;
+  std::vector<int32_t> open;
   std::vector<U> s, t, grad_s, grad_t;
 
   FormCase(const Plan& plan, Place place, bool mean, int channels) : plan(plan) {
@@ -233,6 +234,9 @@ template <class T, class U, int R> struct FormCase {
     grad_t_sum.resize(graph.num_nodes * row);
     grad_pos.resize(pos.size());
     parts.resize(graph.num_edges * 6);
+    open.resize(graph.num_nodes);
+    a.crossings = plan.crossings.data();
+    a.grad_pos = grad_pos.data();
     a.graph = graph;
     a.mode = FrameMode::soft;
     a.order = R;
@@ -247,24 +251,38 @@ template <class T, class U, int R> struct FormCase {
            std::to_string(8 * sizeof(U)) + " bits, T on " + places[int(place)] + (mean ? ", mean, " : ", ") + plan.name;
   }
 
-  int blocks(int64_t items, int64_t per_block) const { return int(blocks_for(items, per_block)); }
+  PositionScratch<T> scratch(int run) {
+    std::fill(parts.begin(), parts.end(), T(1e30));
+    return {parts.data(), open.data(), run};
+  }
+  template <class Kernel> static void launch_form(const Kernel& kernel, bool with_pos, int64_t blocks) {
+    launch(int(blocks), 64, form_shared_bytes<T, typename Kernel::Run>(with_pos, 64), kernel);
+  }
 
-  template <bool WithPos> void on_edges(const TensorFormArguments& arguments) {
+  void on_edges(const TensorFormArguments& arguments) {
     with_sharing(a.channels, [&](auto sharing) {
-      using Kernel = TensorFormEdges<T, U, R, WithPos, decltype(sharing)>;
-      launch(blocks(a.graph.num_edges, 64), 64, shared_bytes_of_runs<typename Kernel::Run>(64),
-             Kernel{{{arguments}}, parts.data()});
+      using Kernel = TensorFormEdges<T, U, R, false, decltype(sharing)>;
+      launch_form(Kernel{{{arguments}}, {}}, false, blocks_for(a.graph.num_edges, 64));
     });
   }
-  template <bool WithPos> void on_nodes(const TensorFormArguments& arguments) {
+  void on_nodes(const TensorFormArguments& arguments) {
     with_sharing(a.channels, [&](auto sharing) {
-      using Kernel = TensorFormNodes<T, U, R, WithPos, decltype(sharing)>;
-      launch(blocks(plan.nodes, 2), 64, shared_bytes_of_runs<typename Kernel::Run>(64),
-             Kernel{{{arguments}}, a.place, parts.data()});
+      using Kernel = TensorFormNodes<T, U, R, false, decltype(sharing)>;
+      launch_form(Kernel{{{arguments}}, a.place, {}}, false, blocks_for(plan.nodes, 2));
     });
   }
-  void node_sums(const T* received, const T* sent, bool adds) {
-    launch(blocks(plan.nodes, 8), 64, 0, NodeSums<T>{a.graph, received, sent, grad_pos.data(), adds});
+  // With the positions' gradient, by runs of nodes.
+  void backward(const TensorFormArguments& arguments, int run) {
+    const PositionScratch<T> memory = scratch(run);
+    const int64_t blocks = blocks_for(plan.nodes, run);
+    with_sharing(a.channels, [&](auto sharing) {
+      if (arguments.grad_t == nullptr || a.place == Place::edge) {
+        launch_form(TensorFormEdges<T, U, R, true, decltype(sharing)>{{{arguments}}, memory}, true, blocks);
+      } else {
+        launch_form(TensorFormNodes<T, U, R, true, decltype(sharing)>{{{arguments}}, a.place, memory}, true, blocks);
+      }
+    });
+    launch(int(blocks), 64, 0, NodeSums<T>{a.graph, a.crossings, memory, grad_pos.data()});
   }
 
   // What the functors make of the same arguments.
@@ -293,15 +311,20 @@ template <class T, class U, int R> struct FormCase {
     arguments.grad_s = grad_s.data();
     TensorFormArguments forward = arguments;
     forward.s = nullptr;
-    check<U>("project " + what, grad_s, expected, [&] { on_edges<false>(forward); });
-    check<U>("gradients by s and pos, s, " + what, grad_s, expected, [&] { on_edges<true>(arguments); });
-    check_pos("gradients by s and pos, pos, ", arguments);
+    check<U>("project " + what, grad_s, expected, [&] { on_edges(forward); });
+    check_backward("s", arguments, grad_s, expected);
   }
-  void check_pos(const std::string& name, const TensorFormArguments& arguments) {
-    check<T>(name + what, grad_pos, expected_pos(), [&] {
-      on_edges<true>(arguments);
-      node_sums(parts.data(), parts.data() + a.graph.num_edges * 3, false);
-    });
+  // The gradient by s or by T, and that by the positions.
+  template <class V> void check_backward(const std::string& by, const TensorFormArguments& arguments,
+                                         std::vector<V>& result, const std::vector<V>& expected) {
+    const std::vector<T> pos = expected_pos();
+    const std::string name = "gradients by " + by + " and pos, ";
+    const int usual = nodes_of_run(plan.nodes, a.graph.num_edges, PositionSums<T>::room);
+    check<V>(name + by + ", " + what, result, expected, [&] { backward(arguments, usual); });
+    for (int run : {usual, 37}) {
+      check<T>(name + "pos, runs of " + std::to_string(run) + ", " + what, grad_pos, pos,
+               [&] { backward(arguments, run); });
+    }
   }
   void check_t_on_edges() {
     TensorFormArguments arguments = a;
@@ -309,25 +332,20 @@ template <class T, class U, int R> struct FormCase {
     arguments.grad_t = expected.data();
     expected_map(arguments);
     arguments.grad_t = grad_t.data();
-    check<U>("gradients by T and pos, T, " + what, grad_t, expected, [&] { on_edges<true>(arguments); });
-    check_pos("gradients by T and pos, pos, ", arguments);
+    check_backward("T", arguments, grad_t, expected);
   }
   void check_t_on_nodes() {
     TensorFormArguments arguments = a;
+    arguments.grad_pos = nullptr;
     std::vector<T> expected(grad_t_sum.size());
     arguments.grad_t = expected.data();
     expected_sum(arguments, a.place);
     arguments.grad_t = grad_t_sum.data();
     TensorFormArguments forward = arguments;
     forward.t = nullptr;
-    check<T>("aggregate " + what, grad_t_sum, expected, [&] { on_nodes<false>(forward); });
+    check<T>("aggregate " + what, grad_t_sum, expected, [&] { on_nodes(forward); });
     arguments.grad_pos = grad_pos.data();
-    check<T>("gradients by T and pos, T, " + what, grad_t_sum, expected, [&] { on_nodes<true>(arguments); });
-    const bool receives = a.place == Place::receiver;
-    check<T>("gradients by T and pos, pos, " + what, grad_pos, expected_pos(), [&] {
-      on_nodes<true>(arguments);
-      node_sums(receives ? nullptr : parts.data(), receives ? parts.data() : nullptr, true);
-    });
+    check_backward("T", arguments, grad_t_sum, expected);
   }
 };
 

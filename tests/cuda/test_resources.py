@@ -26,11 +26,11 @@ CUDA = MODULE is not None and MODULE.build_info()["cuda"] is not None
 pytestmark = pytest.mark.skipif(not (CUDA and CUOBJDUMP), reason="needs CUDA kernels in the binary, and cuobjdump")
 
 # 256 threads a block: two blocks fit a multiprocessor up to 128 registers; in double precision one has to do.
-MAX_REGISTERS = {"float": 128, "double": 200}
+MAX_REGISTERS = {"float": 128, "double": 208}
 # Second derivatives of order 2 and 3 hold many numbers at once and may use the stack: what they use, rounded up.
 MAX_STACK = 2048
-# Sums of scalars' gradients may keep a few of their loop's numbers there.
-MAX_STACK_OF_SCALARS = 128
+# Kernels that leave room for other blocks beside them may keep a few of their loop's numbers there.
+MAX_STACK_OF_LOOPS = {"EdgeScalarsSum": 128, "TensorFormEdges": 16, "TensorFormNodes": 16}
 
 
 @pytest.fixture(scope="module")
@@ -74,7 +74,7 @@ def test_geometry_kernels_do_not_spill(kernels):
     for key, (registers, stack) in simple.items():
         second = re.search(r"Edge(Frame|Scalars)(Map|Sum)<\w+, true|TensorForm(Map|Sum)<\w+, [\w:]+, \d, true", key)
         precision = "double" if "double" in key else "float"
-        allowed = MAX_STACK_OF_SCALARS if "EdgeScalarsSum" in key else 0
+        allowed = max((bytes for part, bytes in MAX_STACK_OF_LOOPS.items() if part in key), default=0)
         assert stack <= allowed, f"{key} uses {stack} bytes of stack"
         if not second:
             assert registers <= MAX_REGISTERS[precision], f"{key} uses {registers} registers"

@@ -1,6 +1,6 @@
-// A row of numbers for each edge, such as its frame. Threads make the rows of a run of edges in shared memory, and the
-// block writes them as one piece: written by the threads, each store of a warp would touch as many sectors as it has
-// lanes.
+// A row of numbers for each edge, such as its frame. The lanes of a warp make the rows of a run of edges in shared
+// memory, and the warp writes them as one piece: written by the lanes, each store would touch as many sectors as there
+// are lanes.
 #pragma once
 
 #include "../../functor/edge.h"
@@ -20,16 +20,17 @@ template <class T, class Map> struct EdgeRows {
   int64_t edges;
 
   CLOF_DEVICE void operator()() const {
-    T* rows = reinterpret_cast<T*>(shared_memory());
+    constexpr int width = Map::width;
+    T* rows = reinterpret_cast<T*>(shared_memory()) + warp_index() * kLanes * width;
     const int64_t step = int64_t(num_blocks()) * num_threads();
-    for (int64_t first = int64_t(block_index()) * num_threads(); first < edges; first += step) {
-      const int count = int(smaller<int64_t>(num_threads(), edges - first));
-      if (thread_index() < count) {
-        store_rows(rows, thread_index(), map.row(consecutive<T>(first + thread_index())));
+    for (int64_t first = int64_t(block_index()) * num_threads() + warp_index() * kLanes; first < edges; first += step) {
+      const int count = int(smaller<int64_t>(kLanes, edges - first));
+      if (lane_index() < count) {
+        store_row<width, width>(rows + lane_index() * width, map.row(consecutive<T>(first + lane_index())));
       }
-      block_barrier();
-      copy_out(to + first * Map::width, rows, count * Map::width);
-      block_barrier();
+      warp_barrier();
+      copy_out(to + first * width, rows, count * width);
+      warp_barrier();
     }
   }
 };

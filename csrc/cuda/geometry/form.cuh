@@ -5,7 +5,7 @@
 #pragma once
 
 #include "../../functor/tensor_form.h"
-#include "lanes.cuh"
+#include "position_sums.cuh"
 
 namespace clof::cuda {
 
@@ -35,9 +35,21 @@ template <class T> struct alignas(kPieceBytes) FormEdge {
   }
 };
 
-// Shared memory of a block whose warps have one Run each.
-template <class Run> CLOF_DEVICE Run& run_of_warp() { return reinterpret_cast<Run*>(shared_memory())[warp_index()]; }
-template <class Run> constexpr int shared_bytes_of_runs(int threads) { return threads / kLanes * int(sizeof(Run)); }
+// Shared memory of a block that owns runs of nodes; behind it lie the warps' own parts.
+template <class T, class Run> struct alignas(kPieceBytes) Block {
+  PositionSums<T> sums;
+
+  CLOF_DEVICE Run* runs() { return reinterpret_cast<Run*>(this + 1); }
+};
+
+// The shared memory, or a part of it, as an array of Memory.
+template <class Memory> CLOF_DEVICE Memory& block_of(int index = 0) {
+  return reinterpret_cast<Memory*>(shared_memory())[index];
+}
+
+template <class T, class Run> constexpr int form_shared_bytes(bool with_pos, int threads) {
+  return threads / kLanes * int(sizeof(Run)) + (with_pos ? int(sizeof(Block<T, Run>)) : 0);
+}
 
 // A lane's place in its group: it has the channels from place * q on of the edges `edge`, `edge + groups`, ...
 template <class Sharing> struct GroupLane {

@@ -5,11 +5,11 @@
 
 namespace clof::cuda {
 
-// For each edge, in the order of their numbers: the gradient by s and, WithPos, that by T on edges and the parts of the
-// gradient by the positions, which belong to the receiver and to the sender.
+// For each edge the gradient by s; WithPos, also that by T on edges, and the sums of the gradient by the positions.
 template <class T, class U, int R, bool WithPos, class Sharing> struct TensorFormEdges {
   static constexpr int q = Sharing::q;
-  static constexpr int blocks_at_once = sizeof(T) == 8 ? (q == 1 ? 4 : 3) : WithPos ? 6 : 7;
+  static constexpr int threads = WithPos ? 256 : 128;
+  static constexpr int blocks_at_once = sizeof(T) == 8 ? (WithPos ? 1 : 4) : WithPos ? 3 : 7;
   // Edges of a group that are read before the first of them is computed with.
   static constexpr int kAhead = q > 1 && (WithPos || sizeof(T) == 8) ? 1 : 2;
 
@@ -18,36 +18,52 @@ template <class T, class U, int R, bool WithPos, class Sharing> struct TensorFor
   using Components = typename OnEdges::Components;
 
   OnEdges form;
-  T* parts;  // (2, E, 3)
+  PositionScratch<T> scratch;
 
+  // Of a warp.
   struct Run {
     FormEdge<T> edges[kLanes];
     alignas(kPieceBytes) U row[kLanes * OnEdges::width];  // on its way to memory
-    T gradient[kLanes * 9];                               // by the frame
+    T gradient[WithPos ? kLanes * 9 : 1];                 // by the frame
   };
 
   CLOF_DEVICE void operator()() const {
-    const int64_t edges = form.in.a.graph.num_edges, warps = num_threads() / kLanes;
-    Run& run = run_of_warp<Run>();
-    for (int64_t first = (block_index() * warps + warp_index()) * kLanes; first < edges;
-         first += num_blocks() * warps * kLanes) {
-      const int count = int(smaller<int64_t>(kLanes, edges - first));
-      const bool active = lane_index() < count;
-      const Ends<T> x = form.start_run(run.edges, first + lane_index(), active);
-      for (int channel = 0; channel < form.channels(); channel += Sharing::channels) walk(run, count, channel);
-      if constexpr (WithPos) {
+    const Graph& graph = form.in.a.graph;
+    const int64_t warps = num_threads() / kLanes;
+    if constexpr (WithPos) {
+      Block<T, Run>& block = block_of<Block<T, Run>>();
+      Run& run = block.runs()[warp_index()];
+      over_runs(block.sums, form.in.a, scratch, [&](const auto& put) {
+        const EdgeRange range = block.sums.run.received();
+        for (int first = warp_index() * kLanes; first < range.count; first += int(warps) * kLanes) {
+          const int count = smaller(kLanes, range.count - first);
+          const bool active = lane_index() < count;
+          const int64_t edge = active ? block.sums.edge(graph, Place::receiver, range.base + first + lane_index()) : 0;
+          const Ends<T> x = walk(run, edge, count);
+          warp_barrier();
+          if (active) put(edge, form.by_ends(x, run.gradient + lane_index() * 9, T(1)));
+          warp_barrier();
+        }
+      });
+    } else {
+      Run& run = block_of<Run>(warp_index());
+      for (int64_t first = (block_index() * warps + warp_index()) * kLanes; first < graph.num_edges;
+           first += num_blocks() * warps * kLanes) {
+        walk(run, first + lane_index(), int(smaller<int64_t>(kLanes, graph.num_edges - first)));
         warp_barrier();
-        Ends<T> grad{};
-        if (active) grad = form.by_ends(x, run.gradient + lane_index() * 9, T(1));
-        write_vectors(run, parts + first * 3, count, grad.i);
-        write_vectors(run, parts + (edges + first) * 3, count, grad.j);
       }
-      warp_barrier();
     }
   }
 
+  // `count` edges, that of a lane its own; gives the positions of its nodes.
+  CLOF_DEVICE Ends<T> walk(Run& run, int64_t edge, int count) const {
+    const Ends<T> x = form.start_run(run.edges, edge, lane_index() < count);
+    for (int channel = 0; channel < form.channels(); channel += Sharing::channels) walk_round(run, count, channel);
+    return x;
+  }
+
   // All edges of the run, for the channels from `first` on that the groups hold.
-  CLOF_DEVICE void walk(Run& run, int count, int first) const {
+  CLOF_DEVICE void walk_round(Run& run, int count, int first) const {
     const TensorFormArguments& a = form.in.a;
     const Lane lane;
     const int channel = first + lane.place * q;
@@ -76,12 +92,13 @@ template <class T, class U, int R, bool WithPos, class Sharing> struct TensorFor
     const FormEdge<T> known = run.edges[edge];
     const Mat3<T> frame = known.matrix();
     t = form.scaled(known.weight, t);
-    if (a.grad_s != nullptr) write(run, a.grad_s, lane, has_edge, known.edge, first, form.projected(frame, t));
-    if (WithPos && a.grad_t != nullptr)
-      write(run, a.grad_t, lane, has_edge, known.edge, first, form.tensorized(frame, s));
+    // Before results are made, which need registers, too.
     if constexpr (WithPos) {
       form.add_by_frame(run.gradient + edge * 9, lane, has_edge, first == 0, form.by_frame(frame, s, t));
     }
+    if (a.grad_s != nullptr) write(run, a.grad_s, lane, has_edge, known.edge, first, form.projected(frame, t));
+    if (WithPos && a.grad_t != nullptr)
+      write(run, a.grad_t, lane, has_edge, known.edge, first, form.tensorized(frame, s));
   }
 
   // Writes the channels of a group that begin at `first` to the edge's row, side by side as they lie in memory: a warp
@@ -108,21 +125,6 @@ template <class T, class U, int R, bool WithPos, class Sharing> struct TensorFor
       if (has_edge && at < count) *reinterpret_cast<Pieces*>(row + at) = *reinterpret_cast<const Pieces*>(from + at);
     }
     warp_barrier();
-  }
-
-  // A vector of each lane, to rows that follow one another.
-  CLOF_DEVICE static void write_vectors(Run& run, T* to, int count, Vec3<T> v) {
-    warp_barrier();
-    T* row = run.gradient + lane_index() * 3;
-    row[0] = v.x;
-    row[1] = v.y;
-    row[2] = v.z;
-    warp_barrier();
-#pragma unroll
-    for (int c = 0; c < 3; ++c) {
-      const int at = c * kLanes + lane_index();
-      if (at < count * 3) to[at] = run.gradient[at];
-    }
   }
 };
 

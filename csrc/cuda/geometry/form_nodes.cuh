@@ -6,12 +6,13 @@
 namespace clof::cuda {
 
 // For each node that T lives on, a warp a node: the gradient by T, summed over the node's edges in the order of the
-// plan, and (WithPos) the edges' parts of the gradient by its position, summed, and by that of their other node.
+// plan; WithPos, also the sums of the gradient by the positions.
 template <class T, class U, int R, bool WithPos, class Sharing> struct TensorFormNodes {
   static constexpr int q = Sharing::q;
-  static constexpr int blocks_at_once = sizeof(T) == 8 ? 3 : WithPos ? 5 : 6;
+  static constexpr int threads = WithPos ? 256 : 128;
+  static constexpr int blocks_at_once = sizeof(T) == 8 ? (WithPos ? 1 : 3) : WithPos ? 3 : 6;
   // Edges of a group that are read before the first of them is computed with.
-  static constexpr int kAhead = q == 1 ? 4 : sizeof(T) == 8 ? 1 : 2;
+  static constexpr int kAhead = q == 1 ? 4 : WithPos || sizeof(T) == 8 ? 1 : 2;
 
   using Lane = GroupLane<Sharing>;
   using OnEdges = Form<T, U, R, q>;
@@ -19,51 +20,60 @@ template <class T, class U, int R, bool WithPos, class Sharing> struct TensorFor
 
   OnEdges form;
   Place role;
-  T* parts;  // (E, 3)
+  PositionScratch<T> scratch;
 
+  // Of a warp.
   struct Run {
     FormEdge<T> edges[kLanes];
-    T gradient[kLanes * 9];  // by the frame
+    T gradient[WithPos ? kLanes * 9 : 1];  // by the frame
   };
 
   CLOF_DEVICE void operator()() const {
     const Graph& graph = form.in.a.graph;
-    const int32_t* start = role == Place::receiver ? graph.receiver_start : graph.sender_start;
-    const int64_t warps = num_threads() / kLanes;
-    for (int64_t node = block_index() * warps + warp_index(); node < graph.num_nodes; node += num_blocks() * warps) {
-      add_edges(node, start[node], start[node + 1]);
+    const int warps = num_threads() / kLanes;
+    if constexpr (WithPos) {
+      Block<T, Run>& block = block_of<Block<T, Run>>();
+      over_runs(block.sums, form.in.a, scratch, [&](const auto& put) {
+        const RunNodes& nodes = block.sums.run.nodes;
+        for (int node = nodes.first + warp_index(); node < nodes.last; node += warps) {
+          const auto edge = [&](int position) { return block.sums.edge(graph, role, position); };
+          add_edges(block.runs()[warp_index()], node, block.sums.start(role, node), block.sums.start(role, node + 1),
+                    edge, put);
+        }
+      });
+    } else {
+      Run& run = block_of<Run>(warp_index());
+      const int32_t* start = role == Place::receiver ? graph.receiver_start : graph.sender_start;
+      const int32_t* order = role == Place::receiver ? graph.by_receiver : graph.by_sender;
+      const int64_t step = int64_t(num_blocks()) * warps;
+      for (int64_t node = int64_t(block_index()) * warps + warp_index(); node < graph.num_nodes; node += step) {
+        const auto edge = [&](int position) { return order[position]; };
+        add_edges(run, node, start[node], start[node + 1], edge, [](int64_t, const Ends<T>&) {});
+      }
     }
   }
 
-  CLOF_DEVICE void add_edges(int64_t node, int begin, int end) const {
-    const Graph& graph = form.in.a.graph;
-    const int32_t* order = role == Place::receiver ? graph.by_receiver : graph.by_sender;
-    Run& run = run_of_warp<Run>();
-    Vec3<T> total{};
+  // A node's edges, which stand from `begin` to `end` in the order of the plan; edge_at(position) is an edge's number,
+  // put(edge, parts) takes its parts of the gradient by the positions.
+  template <class EdgeAt, class Put>
+  CLOF_DEVICE void add_edges(Run& run, int64_t node, int begin, int end, const EdgeAt& edge_at, const Put& put) const {
     // Also for a node without edges, whose gradient is 0.
     int first = begin;
     do {
       const int count = smaller(kLanes, end - first);
       const bool active = lane_index() < count;
-      const int64_t edge = active ? order[first + lane_index()] : 0;
+      const int64_t edge = active ? edge_at(first + lane_index()) : 0;
       const Ends<T> x = form.start_run(run.edges, edge, active);
       for (int channel = 0; channel < form.channels(); channel += Sharing::channels) {
         add_channels(run, node, count, channel, first == begin);
       }
       warp_barrier();
       if (WithPos && active) {
-        const Ends<T> grad = form.by_ends(x, run.gradient + lane_index() * 9, run.edges[lane_index()].weight);
-        total = total + (role == Place::receiver ? grad.i : grad.j);
-        store_rows(parts, edge, numbers(role == Place::receiver ? grad.j : grad.i));
+        put(edge, form.by_ends(x, run.gradient + lane_index() * 9, run.edges[lane_index()].weight));
       }
       warp_barrier();
       first += kLanes;
     } while (first < end);
-    if constexpr (WithPos) {
-      const Vec3<T> sum{sum_over_lanes(total.x, 1, kLanes), sum_over_lanes(total.y, 1, kLanes),
-                        sum_over_lanes(total.z, 1, kLanes)};
-      if (lane_index() == 0) store_rows(static_cast<T*>(form.in.a.grad_pos), node, numbers(sum));
-    }
   }
 
   // The channels from `first` on that the groups hold, over all edges of the run: their part of the gradients by the

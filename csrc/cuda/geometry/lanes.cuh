@@ -128,18 +128,19 @@ template <int Width, int Count, class T> CLOF_DEVICE void store_row(T* to, const
   }
 }
 
-// Copies numbers from shared to global memory, which the whole block does: 16 bytes at a time where it can.
+// Copies numbers from shared to global memory, which a whole warp does: 16 bytes at a time where it can.
 template <class T> CLOF_DEVICE void copy_out(T* to, const T* from, int count) {
-  constexpr int per_step = sizeof(int4) / sizeof(T);
   int done = 0;
-  if (reinterpret_cast<uintptr_t>(to) % sizeof(int4) == 0) {
-    const int steps = count / per_step;
-    for (int k = thread_index(); k < steps; k += num_threads()) {
+  if (reinterpret_cast<uintptr_t>(to) % kPieceBytes == 0) {
+    const int steps = count / kPiece<T>;
+#pragma unroll 2
+    for (int k = lane_index(); k < steps; k += kLanes) {
       reinterpret_cast<int4*>(to)[k] = reinterpret_cast<const int4*>(from)[k];
     }
-    done = steps * per_step;
+    done = steps * kPiece<T>;
   }
-  for (int k = done + thread_index(); k < count; k += num_threads()) to[k] = from[k];
+#pragma unroll 1
+  for (int k = done + lane_index(); k < count; k += kLanes) to[k] = from[k];
 }
 
 }  // namespace clof::cuda

@@ -18,7 +18,7 @@ void launch_edge_rows(const Map& map, void* to, const Graph& graph, const Stream
 // Writes the sums of all nodes, over the edges that they receive and over those that they send.
 template <class T, class Sum> void launch_edge_sums(const Sum& sum, const Graph& graph, const Stream& stream) {
   using Kernel = EdgeSums<T, Sum, kThreads>;
-  const int run = nodes_of_run(graph.num_nodes, graph.num_edges, Kernel::edges_of_run);
+  const int run = nodes_of_run(graph.num_nodes, graph.num_edges, Kernel::room);
   launch_tiles<kThreads>(Kernel{sum, run}, quotient_up(graph.num_nodes, run), sizeof(typename Kernel::Shared), stream);
 }
 

@@ -1,8 +1,8 @@
-// Sums of vectors on edges over the edges that each node receives and over those that it sends.
+// Sums of vectors on edges over the edges that each node receives and over those that it sends, for the runs of nodes
+// that PositionSums has left open.
 #pragma once
 
-#include "../../functor/edge.h"
-#include "lanes.cuh"
+#include "position_sums.cuh"
 
 namespace clof::cuda {
 
@@ -13,24 +13,27 @@ template <class T> struct NodeSums {
   static constexpr int blocks_at_once = 4;
 
   Graph graph;
-  const T* received;  // (E, 3), or null: nothing to add
-  const T* sent;      // (E, 3), or null
-  T* to;              // (N, 3)
-  bool adds;          // to what is there already
+  const int32_t* crossings;
+  PositionScratch<T> scratch;
+  T* to;  // (N, 3)
 
   CLOF_DEVICE void operator()() const {
-    const int64_t nodes = num_threads() / kNodeLanes;
-    for (int64_t first = block_index() * nodes; first < graph.num_nodes; first += num_blocks() * nodes) {
-      const int64_t node = first + thread_index() / kNodeLanes;
-      const bool active = node < graph.num_nodes;
+    for (int64_t index = block_index(); index * scratch.run < graph.num_nodes; index += num_blocks()) {
+      if (scratch.open[index]) add_run(ends_of_run(graph, crossings, index * scratch.run, scratch.run));
+    }
+  }
+
+  CLOF_DEVICE void add_run(RunNodes nodes) const {
+    for (int first = nodes.first; first < nodes.last; first += num_threads() / kNodeLanes) {
+      const int node = first + thread_index() / kNodeLanes;
       Vec3<T> sum{};
-      if (active && received != nullptr) sum = sum + of_lane(received, graph.by_receiver, graph.receiver_start + node);
-      if (active && sent != nullptr) sum = sum + of_lane(sent, graph.by_sender, graph.sender_start + node);
+      if (node < nodes.last) {
+        sum = of_lane(scratch.parts, graph.by_receiver, graph.receiver_start + node) +
+              of_lane(scratch.parts + graph.num_edges * 3, graph.by_sender, graph.sender_start + node);
+      }
       sum = {sum_over_lanes(sum.x, 1, kNodeLanes), sum_over_lanes(sum.y, 1, kNodeLanes),
              sum_over_lanes(sum.z, 1, kNodeLanes)};
-      if (!active || thread_index() % kNodeLanes != 0) continue;
-      if (adds) sum = sum + load3<T>(to, Rows<T>{{node}});
-      store_rows(to, node, numbers(sum));
+      if (node < nodes.last && thread_index() % kNodeLanes == 0) store_rows(to, node, numbers(sum));
     }
   }
 
