@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from clof_ext.bench import machine, record
 from clof_ext.bench.memory import peak_bytes
 from clof_ext.bench.timing import interleave, milliseconds
-from clof_ext.bench.variants import compiled, eager, fused
+from clof_ext.bench.variants import COMPILE, EAGER, FUSED, compiled, eager, fused
 
 from .bench_edge_block import error, products
 from .workload import CASES, DEVICES, PASSES, Settings, Workload
@@ -52,14 +52,14 @@ def programs(device: torch.device, with_compile: bool) -> dict[str, Program]:
     """Programs by name; the first is what ratios are to."""
     base = "high" if device.type == "cuda" else "highest"
     found = {
-        "eager": Program(eager, base),
+        EAGER: Program(eager, base),
         "clof_ext highest": Program(fused, "highest"),
         "clof_ext high": Program(fused, "high"),
         "clof_ext bfloat16": Program(fused, "high", bfloat16=True),
     }
     if device.type == "cuda":
         found["eager highest"] = Program(eager, "highest")
-    return {**found, "torch.compile": Program(compiled, base)} if with_compile else found
+    return {**found, COMPILE: Program(compiled, base)} if with_compile else found
 
 
 def measure(case: str, settings: Settings, with_compile: bool) -> Iterator[dict]:
@@ -84,7 +84,7 @@ def measure(case: str, settings: Settings, with_compile: bool) -> Iterator[dict]
             yield {
                 **{"case": case, "hidden": settings.hidden, "systems": settings.n_systems, "edges": workload.num_edges},
                 **{"pass": name, "program": key, **milliseconds(time)},
-                **{"ratio_to_eager": times["eager"].median / time.median, "peak_bytes": peaks[key]},
+                **{"ratio_to_eager": times[EAGER].median / time.median, "peak_bytes": peaks[key]},
                 "error": error([found], [exact]),
             }
 
@@ -100,6 +100,25 @@ def line(row: dict) -> str:
         f"{row['median_ms']:>9.3f} ms{row['ratio_to_eager']:>7.2f} x{row['peak_bytes'] / 1e6:>10.1f} MB"
         f"  error {row['error']:.0e}"
     )
+
+
+def table(document: dict) -> Iterator[str]:
+    """The rows of a document, for a page."""
+    yield "| network | H | edges | pass | program | ms | x eager | peak MB | of eager's | error |"
+    yield "| --- | --- | --- | --- | --- | --- | --- | --- | --- | --- |"
+    eager_bytes = {_size(row): row["peak_bytes"] for row in document["rows"] if row["program"] == EAGER}
+    for row in document["rows"]:
+        of_eager = f"1/{eager_bytes[_size(row)] / row['peak_bytes']:.0f}" if row["program"].startswith(FUSED) else ""
+        yield (
+            f"| {row['case']} | {row['hidden']} | {row['edges']:,} | {row['pass']} | {row['program']} "
+            f"| {row['median_ms']:.3g} | **{row['ratio_to_eager']:.1f}** | {row['peak_bytes'] / 1e6:.3g} | {of_eager} "
+            f"| {row['error']:.0e} |"
+        )
+
+
+def _size(row: dict) -> tuple:
+    """What rows of one comparison have in common."""
+    return tuple(row[key] for key in ("case", "hidden", "edges", "pass"))
 
 
 def main(arguments: Sequence[str] | None = None) -> None:

@@ -44,7 +44,7 @@ step "benchmarks"
 "$python" -m benchmarks.bench_edge_block
 "$python" -m benchmarks.profile_edge_block
 "$python" -m benchmarks.bench_geometry --device cuda
-"$python" -m benchmarks.throughput --device cuda
+"$python" -m benchmarks.bench_network --device cuda --systems 128 2632 --compile
 
 if command -v ncu >/dev/null; then
   step "profile of the edge block"

@@ -1,4 +1,7 @@
-"""Puts a GPU's tables into docs/gpu.md: ``python -m benchmarks.gpu_report EDGES.json PROFILE.json GEOMETRY.json``."""
+"""Puts a GPU's tables into docs/gpu.md.
+
+``python -m benchmarks.gpu_report NETWORK.json EDGES.json PROFILE.json GEOMETRY.json``
+"""
 
 import json
 import re
@@ -7,6 +10,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from .bench_edge_block import COMPILED, EAGER, FUSED
+from .bench_network import table as network
 from .files import replace_between
 from .readme import ROOT
 
@@ -75,7 +79,7 @@ def geometry(document: dict) -> Iterator[str]:
         yield f"| {row['op']} | {row['median_ms']:.3f} | {rate} |"
 
 
-TABLES = {"edge block": edge_block, "profile": profile, "geometry": geometry}
+TABLES = {"network": network, "edge block": edge_block, "profile": profile, "geometry": geometry}
 
 
 def write(*paths: Path, page: Path = PAGE) -> None:

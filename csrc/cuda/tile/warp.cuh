@@ -39,6 +39,8 @@ CLOF_DEVICE void block_barrier() { __syncthreads(); }
 CLOF_DEVICE void warp_barrier() { __syncwarp(); }
 // For so many threads of the block, whole warps, that name the same number from 1 to 15.
 CLOF_DEVICE void named_barrier(int number, int threads) {
+  // The lanes of a warp must come to it together.
+  __syncwarp();
   asm volatile("bar.sync %0, %1;" : : "r"(number), "r"(threads) : "memory");
 }
 
