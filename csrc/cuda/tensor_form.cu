@@ -1,7 +1,7 @@
 #include "../functor/tensor_form.h"
 
 #include "geometry/form_edges.cuh"
-#include "geometry/form_nodes.cuh"
+#include "geometry/form_runs.cuh"
 #include "geometry/node_sums.cuh"
 #include "launch.cuh"
 #include "launchers.h"
@@ -21,23 +21,21 @@ void run(const TensorFormArguments& a, Place role, const Stream& stream) {
 }
 
 // Scalars and vectors, first derivatives: csrc/cuda/geometry/form.cuh.
-template <class T, bool WithPos, class Kernel>
-void run_form(const Kernel& kernel, int64_t blocks, const Stream& stream) {
-  constexpr int threads = Kernel::threads;
-  launch_tiles<threads>(kernel, blocks, form_shared_bytes<T, typename Kernel::Run>(WithPos, threads), stream);
+template <class Kernel> void run_form(const Kernel& kernel, int64_t blocks, const Stream& stream) {
+  launch_tiles<Kernel::threads>(kernel, blocks, Kernel::shared_bytes(Kernel::threads), stream);
 }
 
 template <class T, class U, int R> void run_on_edges(const TensorFormArguments& a, const Stream& stream) {
   with_sharing(a.channels, [&](auto sharing) {
     using Kernel = TensorFormEdges<T, U, R, false, decltype(sharing)>;
-    run_form<T, false>(Kernel{{{a}}, {}}, quotient_up(a.graph.num_edges, Kernel::threads), stream);
+    run_form(Kernel{{{a}}, {}}, quotient_up(a.graph.num_edges, Kernel::threads), stream);
   });
 }
 
 template <class T, class U, int R> void run_on_nodes(const TensorFormArguments& a, Place role, const Stream& stream) {
   with_sharing(a.channels, [&](auto sharing) {
-    using Kernel = TensorFormNodes<T, U, R, false, decltype(sharing)>;
-    run_form<T, false>(Kernel{{{a}}, role, {}}, quotient_up(a.graph.num_nodes, Kernel::threads / kLanes), stream);
+    using Kernel = TensorFormNodes<T, U, R, decltype(sharing)>;
+    run_form(Kernel{{{{a}}}, role}, quotient_up(a.graph.num_nodes, Kernel::threads / kLanes), stream);
   });
 }
 
@@ -45,17 +43,25 @@ template <class T, class U, int R> void run_on_nodes(const TensorFormArguments& 
 // over the edges.
 template <class T, class U, int R>
 void run_backward(const TensorFormArguments& a, const FormScratch& memory, const Stream& stream) {
-  const int run = nodes_of_run(a.graph.num_nodes, a.graph.num_edges, PositionSums<T>::room);
-  const PositionScratch<T> scratch{static_cast<T*>(memory.parts), memory.open, run};
-  const int64_t runs = quotient_up(a.graph.num_nodes, run);
+  const auto scratch_for = [&](int room) {
+    const int run = nodes_of_run(a.graph.num_nodes, a.graph.num_edges, room);
+    return PositionScratch<T>{static_cast<T*>(memory.parts), memory.open, run};
+  };
+  const auto finish = [&](const auto& kernel) {
+    const PositionScratch<T>& scratch = kernel.scratch;
+    const int64_t runs = quotient_up(a.graph.num_nodes, scratch.run);
+    run_form(kernel, runs, stream);
+    launch_tiles<kThreads>(NodeSums<T>{a.graph, a.crossings, scratch, static_cast<T*>(a.grad_pos)}, runs, 0, stream);
+  };
   with_sharing(a.channels, [&](auto sharing) {
+    using Edges = TensorFormEdges<T, U, R, true, decltype(sharing)>;
+    using Runs = TensorFormRuns<T, U, R, decltype(sharing)>;
     if (a.grad_t == nullptr || a.place == Place::edge) {
-      run_form<T, true>(TensorFormEdges<T, U, R, true, decltype(sharing)>{{{a}}, scratch}, runs, stream);
+      finish(Edges{{{a}}, scratch_for(PositionSums<T>::room)});
     } else {
-      run_form<T, true>(TensorFormNodes<T, U, R, true, decltype(sharing)>{{{a}}, a.place, scratch}, runs, stream);
+      finish(Runs{{{{a}}}, a.place, scratch_for(Runs::room)});
     }
   });
-  launch_tiles<kThreads>(NodeSums<T>{a.graph, a.crossings, scratch, static_cast<T*>(a.grad_pos)}, runs, 0, stream);
 }
 
 // Calls body(T, U, R) with values of the types that compute and store and with the order as a constant.

@@ -12,7 +12,7 @@
 #include "../../csrc/cuda/geometry/edge_rows.cuh"
 #include "../../csrc/cuda/geometry/edge_sums.cuh"
 #include "../../csrc/cuda/geometry/form_edges.cuh"
-#include "../../csrc/cuda/geometry/form_nodes.cuh"
+#include "../../csrc/cuda/geometry/form_runs.cuh"
 #include "../../csrc/cuda/geometry/node_sums.cuh"
 #include "../../csrc/functor/edge_frame.h"
 #include "../../csrc/functor/edge_scalars.h"
@@ -255,31 +255,34 @@ template <class T, class U, int R> struct FormCase {
     std::fill(parts.begin(), parts.end(), T(1e30));
     return {parts.data(), open.data(), run};
   }
-  template <class Kernel> static void launch_form(const Kernel& kernel, bool with_pos, int64_t blocks) {
-    launch(int(blocks), 64, form_shared_bytes<T, typename Kernel::Run>(with_pos, 64), kernel);
+  template <class Kernel> static void launch_form(const Kernel& kernel, int64_t blocks) {
+    launch(int(blocks), 64, Kernel::shared_bytes(64), kernel);
   }
 
   void on_edges(const TensorFormArguments& arguments) {
     with_sharing(a.channels, [&](auto sharing) {
       using Kernel = TensorFormEdges<T, U, R, false, decltype(sharing)>;
-      launch_form(Kernel{{{arguments}}, {}}, false, blocks_for(a.graph.num_edges, 64));
+      launch_form(Kernel{{{arguments}}, {}}, blocks_for(a.graph.num_edges, 64));
     });
   }
   void on_nodes(const TensorFormArguments& arguments) {
     with_sharing(a.channels, [&](auto sharing) {
-      using Kernel = TensorFormNodes<T, U, R, false, decltype(sharing)>;
-      launch_form(Kernel{{{arguments}}, a.place, {}}, false, blocks_for(plan.nodes, 2));
+      using Kernel = TensorFormNodes<T, U, R, decltype(sharing)>;
+      launch_form(Kernel{{{{arguments}}}, a.place}, blocks_for(plan.nodes, 2));
     });
   }
-  // With the positions' gradient, by runs of nodes.
+  // With the positions' gradient, by runs of nodes; of few nodes with little room for their edges.
+  static constexpr int kFewNodes = 11;
   void backward(const TensorFormArguments& arguments, int run) {
     const PositionScratch<T> memory = scratch(run);
     const int64_t blocks = blocks_for(plan.nodes, run);
     with_sharing(a.channels, [&](auto sharing) {
       if (arguments.grad_t == nullptr || a.place == Place::edge) {
-        launch_form(TensorFormEdges<T, U, R, true, decltype(sharing)>{{{arguments}}, memory}, true, blocks);
+        launch_form(TensorFormEdges<T, U, R, true, decltype(sharing)>{{{arguments}}, memory}, blocks);
+      } else if (run == kFewNodes) {
+        launch_form(TensorFormRuns<T, U, R, decltype(sharing), 100>{{{{arguments}}}, a.place, memory}, blocks);
       } else {
-        launch_form(TensorFormNodes<T, U, R, true, decltype(sharing)>{{{arguments}}, a.place, memory}, true, blocks);
+        launch_form(TensorFormRuns<T, U, R, decltype(sharing)>{{{{arguments}}}, a.place, memory}, blocks);
       }
     });
     launch(int(blocks), 64, 0, NodeSums<T>{a.graph, a.crossings, memory, grad_pos.data()});
@@ -321,7 +324,7 @@ template <class T, class U, int R> struct FormCase {
     const std::string name = "gradients by " + by + " and pos, ";
     const int usual = nodes_of_run(plan.nodes, a.graph.num_edges, PositionSums<T>::room);
     check<V>(name + by + ", " + what, result, expected, [&] { backward(arguments, usual); });
-    for (int run : {usual, 37}) {
+    for (int run : {usual, kFewNodes}) {
       check<T>(name + "pos, runs of " + std::to_string(run) + ", " + what, grad_pos, pos,
                [&] { backward(arguments, run); });
     }

@@ -47,10 +47,6 @@ template <class Memory> CLOF_DEVICE Memory& block_of(int index = 0) {
   return reinterpret_cast<Memory*>(shared_memory())[index];
 }
 
-template <class T, class Run> constexpr int form_shared_bytes(bool with_pos, int threads) {
-  return threads / kLanes * int(sizeof(Run)) + (with_pos ? int(sizeof(Block<T, Run>)) : 0);
-}
-
 // A lane's place in its group: it has the channels from place * q on of the edges `edge`, `edge + groups`, ...
 template <class Sharing> struct GroupLane {
   int place = lane_index() % Sharing::group, edge = lane_index() / Sharing::group;
@@ -78,20 +74,23 @@ template <class T, class U, int R, int Q> struct Form {
   // The edge of this lane; gives the positions of its nodes.
   CLOF_DEVICE Ends<T> start_run(FormEdge<T>* run, int64_t edge, bool active) const {
     Ends<T> x{};
-    if (active) {
-      const Rows<T> row{{edge}};
-      if (in.a.s != nullptr) prefetch_row(in.a.s, edge);
-      x = in.ends(row);
-      FormEdge<T> mine;
-      const Numbers<T, 9> frame = numbers(edge_frame(in.a.mode, x));
-#pragma unroll
-      for (int k = 0; k < 9; ++k) mine.frame[k] = frame.at[k];
-      mine.weight = in.weight(row);
-      mine.edge = int(edge);
-      mine.t_row = int(in.rows_of_t(row).at[0]);
-      run[lane_index()] = mine;
-    }
+    if (active) x = make_edge(run[lane_index()], edge);
     warp_barrier();
+    return x;
+  }
+
+  CLOF_DEVICE Ends<T> make_edge(FormEdge<T>& to, int64_t edge) const {
+    const Rows<T> row{{edge}};
+    if (in.a.s != nullptr) prefetch_row(in.a.s, edge);
+    const Ends<T> x = in.ends(row);
+    FormEdge<T> made;
+    const Numbers<T, 9> frame = numbers(edge_frame(in.a.mode, x));
+#pragma unroll
+    for (int k = 0; k < 9; ++k) made.frame[k] = frame.at[k];
+    made.weight = in.weight(row);
+    made.edge = int(edge);
+    made.t_row = int(in.rows_of_t(row).at[0]);
+    to = made;
     return x;
   }
 

@@ -27,6 +27,10 @@ template <class T, class U, int R, bool WithPos, class Sharing> struct TensorFor
     T gradient[WithPos ? kLanes * 9 : 1];                 // by the frame
   };
 
+  static constexpr int shared_bytes(int threads) {
+    return threads / kLanes * int(sizeof(Run)) + (WithPos ? int(sizeof(Block<T, Run>)) : 0);
+  }
+
   CLOF_DEVICE void operator()() const {
     const Graph& graph = form.in.a.graph;
     const int64_t warps = num_threads() / kLanes;
@@ -38,7 +42,7 @@ template <class T, class U, int R, bool WithPos, class Sharing> struct TensorFor
         for (int first = warp_index() * kLanes; first < range.count; first += int(warps) * kLanes) {
           const int count = smaller(kLanes, range.count - first);
           const bool active = lane_index() < count;
-          const int64_t edge = active ? block.sums.edge(graph, Place::receiver, range.base + first + lane_index()) : 0;
+          const int64_t edge = active ? edge_at(block.sums, range.base + first + lane_index()) : 0;
           const Ends<T> x = walk(run, edge, count);
           warp_barrier();
           if (active) put(edge, form.by_ends(x, run.gradient + lane_index() * 9, T(1)));
@@ -53,6 +57,11 @@ template <class T, class U, int R, bool WithPos, class Sharing> struct TensorFor
         warp_barrier();
       }
     }
+  }
+
+  // The edge that stands there in the order by receiver; those of closed runs are sorted.
+  CLOF_DEVICE int64_t edge_at(const PositionSums<T>& sums, int position) const {
+    return sums.is_open() ? form.in.a.graph.by_receiver[position] : position;
   }
 
   // `count` edges, that of a lane its own; gives the positions of its nodes.

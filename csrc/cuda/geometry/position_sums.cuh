@@ -15,13 +15,13 @@ template <class T> struct PositionScratch {
 };
 
 // What a block needs for the sums of one run, in shared memory.
-template <class T, int Edges = kEdgesAtOnce<T>> struct PositionSums {
-  // Of an edge; rows of an odd number of numbers fall on different banks.
-  static constexpr int width = 6, stride = width + 1;
+// A row an edge; rows of an odd number of numbers fall on different banks.
+template <class T, int Edges = kEdgesAtOnce<T>, int Stride = 7> struct PositionSums {
+  static_assert(Stride >= 6 && Stride % 2 == 1, "room for the parts of both nodes");
   static constexpr int room = Edges;
 
   NodeRun<Edges> run;
-  T parts[Edges * stride];
+  T parts[Edges * Stride];
 
   // Begins a run, and finds out whether it has all that its nodes need. All threads of the block call it.
   CLOF_DEVICE void begin(const Graph& graph, const int32_t* crossings, int64_t first, int count) {
@@ -48,13 +48,7 @@ template <class T, int Edges = kEdgesAtOnce<T>> struct PositionSums {
 
   CLOF_DEVICE bool is_open() const { return run.unsorted || run.sends_elsewhere; }
 
-  // Where the edges of a node begin that it receives or sends.
-  CLOF_DEVICE int start(Place role, int node) const { return run.start[role == Place::sender][node - run.nodes.begin]; }
-  // The number of the edge that stands there in the order of the plan: of closed runs it is known here.
-  CLOF_DEVICE int64_t edge(const Graph& graph, Place role, int position) const {
-    if (is_open()) return (role == Place::receiver ? graph.by_receiver : graph.by_sender)[position];
-    return role == Place::receiver ? position : run.received().base + run.slot[position - run.sent().base];
-  }
+  CLOF_DEVICE T* row(int64_t k) { return parts + k * Stride; }
 
   // The parts of an edge that one of the nodes receives or sends.
   CLOF_DEVICE void put(T* scratch, const Graph& graph, int64_t edge, const Ends<T>& part) {
@@ -62,7 +56,7 @@ template <class T, int Edges = kEdgesAtOnce<T>> struct PositionSums {
       store_rows(scratch, edge, numbers(part.i));
       store_rows(scratch, graph.num_edges + edge, numbers(part.j));
     } else {
-      T* to = parts + (edge - run.received().base) * stride;
+      T* to = row(edge - run.received().base);
       store_rows(to, 0, numbers(part.i));
       store_rows(to, 1, numbers(part.j));
     }
@@ -72,7 +66,7 @@ template <class T, int Edges = kEdgesAtOnce<T>> struct PositionSums {
   CLOF_DEVICE void finish(T* sums) const {
     block_barrier();
     if (!is_open()) {
-      run.template add<3, stride>(parts, run.received(), run.sent(), run.slot,
+      run.template add<3, Stride>(parts, run.received(), run.sent(), run.slot,
                                   [&](int node, const Numbers<T, 3>& sum) { store_rows(sums, node, sum); });
     }
     block_barrier();
@@ -81,8 +75,9 @@ template <class T, int Edges = kEdgesAtOnce<T>> struct PositionSums {
 
 // The loop of a kernel over the runs of nodes that its block owns: calls body(put) for each, in all threads,
 // where put(edge, parts) takes the parts of an edge, once.
-template <class T, class Body> CLOF_DEVICE void over_runs(PositionSums<T>& sums, const TensorFormArguments& a,
-                                                          const PositionScratch<T>& scratch, const Body& body) {
+template <class T, int Edges, int Stride, class Body>
+CLOF_DEVICE void over_runs(PositionSums<T, Edges, Stride>& sums, const TensorFormArguments& a,
+                           const PositionScratch<T>& scratch, const Body& body) {
   for (int64_t index = block_index(); index * scratch.run < a.graph.num_nodes; index += num_blocks()) {
     sums.begin(a.graph, a.crossings, index * scratch.run, scratch.run);
     if (thread_index() == 0) scratch.open[index] = sums.is_open();
