@@ -42,19 +42,18 @@ class Pieces {
 struct ForwardMemory {
   int64_t image, parts, partial, total;
 
-  ForwardMemory(const FrameMessageProblem& p, int64_t workers) {
+  ForwardMemory(const FrameMessageProblem& p, int64_t warps) {
     const int width = padded_hidden(p);
     Pieces pieces;
     image = pieces.add(image_of(p, false).bytes);
     parts = pieces.add(p.graph.num_nodes * 2 * width * number_bytes(p));
-    partial = pieces.add(workers * 2 * (width + 4) * int64_t(sizeof(float)));
+    partial = pieces.add(warps * 2 * (width + 4) * int64_t(sizeof(float)));
     total = pieces.total();
   }
 };
 
 // Rows of edges wait for their senders in so many bytes: chunks of edges are worked on one after the other.
-// Fewer stay in the second-level cache until they are summed, and take less of the memory.
-constexpr int64_t kRowBytes = int64_t(1) << 25;
+constexpr int64_t kRowBytes = int64_t(1) << 26;
 
 // As many as fit and give all of `most_blocks` blocks of threads the same number of tiles.
 inline int64_t chunk_edges(const FrameMessageProblem& p, int64_t most_blocks, int64_t row_bytes = kRowBytes) {
@@ -73,7 +72,7 @@ struct BackwardMemory {
     Pieces pieces;
     image = pieces.add(layout.bytes);
     parts = pieces.add(p.graph.num_nodes * 2 * width * number_bytes(p));
-    partial = pieces.add(blocks * kBlockTiles * 2 * (width + 4) * number);
+    partial = pieces.add(blocks * kBackwardWarps * 2 * (width + 4) * number);
     rows = pieces.add(chunk * (width + 4) * number);
     place_of = pieces.add(p.graph.num_edges * int64_t(sizeof(int32_t)));
     range = pieces.add(p.graph.num_nodes * 2 * int64_t(sizeof(int32_t)));
@@ -305,7 +304,7 @@ inline PrepareJobs forward_preparation(const FrameMessageProblem& p, const Image
 
 // Blocks of threads for so many numbers, few enough not to be felt.
 inline int blocks_for_numbers(int64_t numbers) {
-  constexpr int64_t kThreads = kNodeWarps * kWarp, kMost = 1024;
+  constexpr int64_t kThreads = kBackwardWarps * kWarp, kMost = 1024;
   const int64_t blocks = (numbers + kThreads - 1) / kThreads;
   return int(blocks < kMost ? blocks : kMost);
 }

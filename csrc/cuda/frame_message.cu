@@ -52,9 +52,9 @@ const char* frame_message_limit(Storage storage, int64_t hidden, int64_t edge_fe
     if (bytes > shared) return "its backward pass needs more shared memory than this GPU has";
   }
   const Image image = image_of(p, false);
-  const int bytes = half                ? forward_shared_bytes<BFloat16Kind, kWide>(image)
-                    : hidden <= kNarrow ? forward_shared_bytes<Tf32, kNarrow>(image)
-                                        : forward_shared_bytes<Tf32, kWide>(image);
+  const int bytes = half                ? ForwardPlace<BFloat16Kind, kWide>::bytes(image)
+                    : hidden <= kNarrow ? ForwardPlace<Tf32, kNarrow>::bytes(image)
+                                        : ForwardPlace<Tf32, kWide>::bytes(image);
   return bytes > shared ? "it needs more shared memory than this GPU has" : nullptr;
 }
 

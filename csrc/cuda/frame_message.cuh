@@ -7,29 +7,30 @@
 
 namespace clof::cuda {
 
-constexpr int kBlockThreads = kNodeWarps * kWarp;
+constexpr int kBlockThreads = kForwardWarps * kWarp;
 static_assert(kBlockThreads == kThreads, "blocks are those of launch.cuh");
+static_assert(kBackwardWarps == kForwardWarps && kNodeWarps == kForwardWarps, "all kernels have blocks of one size");
 
 template <class Kind, int Width> __global__ void __launch_bounds__(kBlockThreads)
     prepare_kernel(const __grid_constant__ PrepareJobs jobs) {
   prepare<Kind, Width>(jobs);
 }
-template <class Kind, class Function, int Width> __global__ void __launch_bounds__(kForwardThreads<Width>, 1)
+template <class Kind, class Function, int Width> __global__ void __launch_bounds__(kBlockThreads, 1)
     forward_kernel(const __grid_constant__ EdgeBlock a) {
   forward<Kind, Function, Width>(a);
 }
 template <class Kind, int Width> __global__ void __launch_bounds__(kBlockThreads)
-    forward_join_kernel(const __grid_constant__ EdgeBlock a, int64_t workers) {
-  forward_join<Kind, Width>(a, workers);
+    forward_join_kernel(const __grid_constant__ EdgeBlock a, int64_t warps) {
+  forward_join<Kind, Width>(a, warps);
 }
-template <class Kind, class Function, int Width> __global__ void __launch_bounds__(kBackwardThreads, 1)
+template <class Kind, class Function, int Width> __global__ void __launch_bounds__(kBlockThreads, 1)
     backward_kernel(const __grid_constant__ EdgeBlockGradients a) {
   backward<Kind, Function, Width>(a);
 }
 // The kind of number has nothing to do with these; it gives each of the files that make them its own.
 template <class Kind, int Width> __global__ void __launch_bounds__(kBlockThreads)
-    backward_join_kernel(const __grid_constant__ EdgeBlockGradients a, int64_t pairs) {
-  backward_join<Width>(a, pairs);
+    backward_join_kernel(const __grid_constant__ EdgeBlockGradients a, int64_t warps) {
+  backward_join<Width>(a, warps);
 }
 template <class Kind, int Width> __global__ void __launch_bounds__(kBlockThreads)
     senders_kernel(const __grid_constant__ SenderSums a) {
@@ -47,11 +48,11 @@ template <class Kind, int Width> void start_preparation(const PrepareJobs& jobs,
 
 template <class Kind, int Width> struct ForwardPass {
   static int64_t num_blocks(const FrameMessageProblem& p, int multiprocessors) {
-    return num_blocks_for(p.graph.num_edges, multiprocessors, kForwardWorkers * kForwardEdges<Width>);
+    return num_blocks_for(p.graph.num_edges, multiprocessors, kForwardWarps * kForwardEdges<Width>);
   }
 
   static int64_t bytes(const FrameMessageProblem& p, int multiprocessors) {
-    return ForwardMemory(p, num_blocks(p, multiprocessors) * kForwardWorkers).total;
+    return ForwardMemory(p, num_blocks(p, multiprocessors) * kForwardWarps).total;
   }
 
   static void run(const FrameMessageProblem& p, int multiprocessors, char* memory, const Stream& stream);
@@ -77,15 +78,15 @@ template <class Kind, int Width> struct BackwardPass {
 
 template <class Kind, int Width> void ForwardPass<Kind, Width>::run(const FrameMessageProblem& p, int multiprocessors,
                                                                     char* memory, const Stream& stream) {
-  const int64_t blocks = num_blocks(p, multiprocessors), workers = blocks * kForwardWorkers;
-  const ForwardMemory places(p, workers);
+  const int64_t blocks = num_blocks(p, multiprocessors), warps = blocks * kForwardWarps;
+  const ForwardMemory places(p, warps);
   const Image image = image_of(p, false);
   start_preparation<Kind, Width>(forward_preparation(p, image, memory + places.image, memory + places.parts), stream);
   const EdgeBlock a = forward_block_of(p, image, memory, places);
-  const auto walk =
-      p.activation == Activation::silu ? forward_kernel<Kind, Silu, Width> : forward_kernel<Kind, AnyOther, Width>;
-  start_threads(kForwardThreads<Width>, walk, blocks, forward_shared_bytes<Kind, Width>(image), stream, a);
-  start(forward_join_kernel<Kind, Width>, blocks, 0, stream, a, workers);
+  const int shared = ForwardPlace<Kind, Width>::bytes(image);
+  if (p.activation == Activation::silu) start(forward_kernel<Kind, Silu, Width>, blocks, shared, stream, a);
+  else start(forward_kernel<Kind, AnyOther, Width>, blocks, shared, stream, a);
+  start(forward_join_kernel<Kind, Width>, blocks, 0, stream, a, warps);
 }
 
 template <class Kind, int Width> void BackwardPass<Kind, Width>::run(const FrameMessageProblem& p, int multiprocessors,
@@ -102,11 +103,10 @@ template <class Kind, int Width> void BackwardPass<Kind, Width>::run(const Frame
   const int shared = backward_shared_bytes<Kind, Width>(image);
   for (int64_t begin = 0; begin < p.graph.num_edges; begin += chunk) {
     take_chunk(g, senders, begin, chunk);
-    const auto walk =
-        p.activation == Activation::silu ? backward_kernel<Kind, Silu, Width> : backward_kernel<Kind, AnyOther, Width>;
-    start_threads(kBackwardThreads, walk, blocks, shared, stream, g);
-    start(backward_join_kernel<Kind, Width>, blocks, 0, stream, g, blocks * kBlockTiles);
-    start(senders_kernel<Kind, Width>, quotient_up(p.graph.num_nodes, kNodeWarps), 0, stream, senders);
+    if (p.activation == Activation::silu) start(backward_kernel<Kind, Silu, Width>, blocks, shared, stream, g);
+    else start(backward_kernel<Kind, AnyOther, Width>, blocks, shared, stream, g);
+    start(backward_join_kernel<Kind, Width>, blocks, 0, stream, g, blocks * kBackwardWarps);
+    start(senders_kernel<Kind, Width>, (p.graph.num_nodes + kBackwardWarps - 1) / kBackwardWarps, 0, stream, senders);
   }
 }
 

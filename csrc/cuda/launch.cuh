@@ -106,18 +106,13 @@ template <class Functor> void launch_items(const Functor& functor, int64_t items
   check_launch();
 }
 
-// A kernel whose blocks have so many threads and bytes of shared memory.
-template <class... Parameters, class... Arguments> void start_threads(int threads, void (*kernel)(Parameters...),
-                                                                      int64_t blocks, int shared, const Stream& stream,
-                                                                      const Arguments&... a) {
-  if (blocks == 0) return;
-  allow_shared(kernel, shared);
-  kernel<<<unsigned(blocks), threads, shared, handle(stream)>>>(a...);
-  check_launch();
-}
+// A kernel whose blocks have kThreads threads and so many bytes of shared memory.
 template <class... Parameters, class... Arguments>
 void start(void (*kernel)(Parameters...), int64_t blocks, int shared, const Stream& stream, const Arguments&... a) {
-  start_threads(kThreads, kernel, blocks, shared, stream, a...);
+  if (blocks == 0) return;
+  allow_shared(kernel, shared);
+  kernel<<<unsigned(blocks), kThreads, shared, handle(stream)>>>(a...);
+  check_launch();
 }
 
 }  // namespace clof::cuda

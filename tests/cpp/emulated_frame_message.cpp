@@ -8,7 +8,7 @@
 namespace clof::cuda {
 namespace {
 
-constexpr int kBlockThreads = kNodeWarps * kWarp;
+constexpr int kBlockThreads = kForwardWarps * kWarp;
 
 // Memory as cudaMalloc gives it, filled so that what was never written is seen.
 struct Memory {
@@ -25,17 +25,17 @@ template <class Kind, int Width> void run_preparation(const PrepareJobs& jobs) {
 
 template <class Kind, int Width> void run_forward(const FrameMessageProblem& p, int64_t most_blocks) {
   const Image image = image_of(p, false);
-  const int64_t blocks = num_blocks_for(p.graph.num_edges, most_blocks, kForwardWorkers * kForwardEdges<Width>);
-  const int64_t workers = blocks * kForwardWorkers;
-  const ForwardMemory places(p, workers);
+  const int64_t blocks = num_blocks_for(p.graph.num_edges, most_blocks, kForwardWarps * kForwardEdges<Width>);
+  const int64_t warps = blocks * kForwardWarps;
+  const ForwardMemory places(p, warps);
   Memory memory(places.total);
   run_preparation<Kind, Width>(forward_preparation(p, image, memory.at(places.image), memory.at(places.parts)));
   const EdgeBlock a = forward_block_of(p, image, memory.at(0), places);
-  launch(int(blocks), kForwardThreads<Width>, size_t(forward_shared_bytes<Kind, Width>(image)), [&] {
+  launch(int(blocks), kBlockThreads, size_t(ForwardPlace<Kind, Width>::bytes(image)), [&] {
     if (p.activation == Activation::silu) forward<Kind, Silu, Width>(a);
     else forward<Kind, AnyOther, Width>(a);
   });
-  launch(int(blocks), kBlockThreads, 0, [&] { forward_join<Kind, Width>(a, workers); });
+  launch(int(blocks), kBlockThreads, 0, [&] { forward_join<Kind, Width>(a, warps); });
 }
 
 template <class Kind> void run_forward(const FrameMessageProblem& p, int64_t most_blocks) {
@@ -49,7 +49,7 @@ template <class Kind> void run_backward(const FrameMessageProblem& p, int64_t mo
   constexpr int kWidth = kNarrow;
   const Image image = image_of(p, true);
   const int64_t chunk = chunk_edges(p, most_blocks, row_bytes);
-  const int64_t blocks = num_blocks_for(chunk, most_blocks, kBlockEdges), pairs = blocks * kBlockTiles;
+  const int64_t blocks = num_blocks_for(chunk, most_blocks, kBlockEdges), warps = blocks * kBackwardWarps;
   const BackwardMemory places(p, blocks, chunk);
   Memory memory(places.total);
   EdgeBlockGradients g = gradients_of(p, image, memory.at(0), places, grad_parts);
@@ -60,12 +60,12 @@ template <class Kind> void run_backward(const FrameMessageProblem& p, int64_t mo
   const size_t shared = size_t(backward_shared_bytes<Kind, kWidth>(image));
   for (int64_t begin = 0; begin < p.graph.num_edges; begin += chunk) {
     take_chunk(g, senders, begin, chunk);
-    launch(int(blocks), kBackwardThreads, shared, [&] {
+    launch(int(blocks), kBlockThreads, shared, [&] {
       if (p.activation == Activation::silu) backward<Kind, Silu, kWidth>(g);
       else backward<Kind, AnyOther, kWidth>(g);
     });
-    launch(int(blocks), kBlockThreads, 0, [&] { backward_join<kWidth>(g, pairs); });
-    const int64_t node_blocks = (p.graph.num_nodes + kNodeWarps - 1) / kNodeWarps;
+    launch(int(blocks), kBlockThreads, 0, [&] { backward_join<kWidth>(g, warps); });
+    const int64_t node_blocks = (p.graph.num_nodes + kBackwardWarps - 1) / kBackwardWarps;
     launch(int(node_blocks), kBlockThreads, 0, [&] { sum_senders<kWidth>(senders); });
   }
 }

@@ -43,9 +43,6 @@ struct alignas(16) int4 {
 struct alignas(16) uint4 {
   unsigned x, y, z, w;
 };
-struct alignas(8) uint2 {
-  uint32_t x, y;
-};
 struct alignas(8) float2 {
   float x, y;
 };
@@ -128,17 +125,9 @@ struct Warp {
   void* operands[kLanes];                // of the waiting lanes, on their stacks
 };
 
-// A barrier of some of the block's warps.
-struct NamedBarrier {
-  int arrived;
-  uint32_t warps;
-};
-constexpr int kNamedBarriers = 16;
-
 struct Machine {
   int blocks, threads, block, thread;  // of the launch; the current ones
   int warps, at_barrier, finished;     // threads at the block's barrier; threads that have ended
-  NamedBarrier named[kNamedBarriers];
   char* shared;
   size_t shared_bytes;
   void (*run)(const void*);
@@ -289,7 +278,6 @@ template <class Kernel> void launch(int blocks, int threads, size_t shared_bytes
   for (m.block = 0; m.block < blocks; ++m.block) {
     if (shared_bytes) std::memset(m.shared, kFreshByte, shared_bytes);
     m.at_barrier = m.finished = 0;
-    for (NamedBarrier& barrier : m.named) barrier = {};
     for (int w = 0; w < m.warps; ++w) m.warp[w] = {kAllLanes, 0, 0, nullptr, {}};
     m.thread = descending ? threads - 1 : 0;
     switch_context(m.host, m.fiber[m.thread]);
@@ -304,28 +292,12 @@ CLOF_DEVICE int num_blocks() { return emulated::machine.blocks; }
 CLOF_DEVICE int num_threads() { return emulated::machine.threads; }
 CLOF_DEVICE char* shared_memory() { return emulated::machine.shared; }
 
-CLOF_DEVICE int opaque(int x) { return x; }
-
 CLOF_DEVICE void block_barrier() {
   emulated::Machine& m = emulated::machine;
   emulated::arrive("block_barrier");
   if (++m.at_barrier != m.threads) return emulated::yield();
   m.at_barrier = 0;
   for (int w = 0; w < m.warps; ++w) emulated::release(m.warp[w]);
-}
-CLOF_DEVICE void named_barrier(int number, int threads) {
-  emulated::Machine& m = emulated::machine;
-  if (number < 1 || number >= emulated::kNamedBarriers || threads % emulated::kLanes) {
-    emulated::fail_warp(m.thread / emulated::kLanes, "number or threads out of range in", "named_barrier");
-  }
-  emulated::arrive("named_barrier");
-  emulated::NamedBarrier& barrier = m.named[number];
-  barrier.warps |= uint32_t(1) << m.thread / emulated::kLanes;
-  if (++barrier.arrived != threads) return emulated::yield();
-  for (int w = 0; w < m.warps; ++w) {
-    if (barrier.warps >> w & 1) emulated::release(m.warp[w]);
-  }
-  barrier = {};
 }
 CLOF_DEVICE void warp_barrier() {
   char nothing;

@@ -61,11 +61,14 @@ template <int Tiles> struct TileEdges {
   int count;  // rows that are edges; the others repeat the last edge, or the first where there is none
   OwnEdge own;
   bool own_exists;
+  int own_start, own_stop;  // places of all edges of the own row's receiver
   Ends<float> x;
 
   CLOF_DEVICE TileEdges(const EdgeBlock& a, const OwnEdge& own_edge, int64_t first, int64_t end, const Lane& lane)
       : place(first), count(count_of(first, end)), own(own_edge), own_exists(own_row(lane) < count) {
-    x = ends(a, own);
+    x = {position(a.pos, own.receiver), position(a.pos, own.sender)};
+    own_start = a.graph.receiver_start[own.receiver];
+    own_stop = a.graph.receiver_start[own.receiver + 1];
   }
 
   CLOF_DEVICE static int count_of(int64_t first, int64_t end) { return int(end - first < kSize ? end - first : kSize); }
@@ -100,14 +103,7 @@ template <int Tiles> struct TileEdges {
     return {at[0], at[1], at[2]};
   }
 
-  CLOF_DEVICE static Ends<float> ends(const EdgeBlock& a, const OwnEdge& edge) {
-    return {position(a.pos, edge.receiver), position(a.pos, edge.sender)};
-  }
-
-  // Edges of the own row's receiver.
-  CLOF_DEVICE int own_degree(const EdgeBlock& a) const {
-    return a.graph.receiver_start[own.receiver + 1] - a.graph.receiver_start[own.receiver];
-  }
+  CLOF_DEVICE int own_degree() const { return own_stop - own_start; }
 
   // r = |x_i - x_j|^2 of the own row.
   CLOF_DEVICE float radial() const {

@@ -1,32 +1,18 @@
-// The forward pass of the edge block: every warp, or pair of warps, walks over its range of edges, 16 or 32 at a time,
-// on its own.
+// The forward pass of the edge block: every warp walks over its range of edges, 16 or 32 at a time, on its own.
 #pragma once
 
-#include <type_traits>
-
-#include "pair.cuh"
 #include "receivers.cuh"
+#include "tile.cuh"
 
 namespace clof::cuda {
 
-// What walks over edges: warps, or pairs of warps.
-constexpr int kForwardWorkers = 8;
+constexpr int kForwardWarps = 8;
+// Two tiles at a time share what is read of weights, where registers hold them.
+template <int Width> constexpr int kForwardTiles = Width <= 64 ? 2 : 1;
+template <int Width> constexpr int kForwardEdges = kForwardTiles<Width> * kRows;
 
 // Weights are read from shared memory, all but those of edge features where these do not fit.
 template <class Kind, int Width> using ForwardPlace = Residence<true, Width <= 64 || Kind::kHalf>;
-
-// Pairs of warps, with two tiles at a time that share what is read of weights, where shared memory holds the operands
-// that they exchange beside the weights.
-template <class Kind, int Width> using ForwardTile =
-    std::conditional_t<Width <= 64, PairTile<Kind, Width, 2, ForwardPlace<Kind, Width>>,
-                       Tile<Kind, Width, 1, ForwardPlace<Kind, Width>>>;
-// The numbers of a kind have nothing to do with these.
-template <int Width> constexpr int kForwardEdges = Width <= 64 ? 2 * kRows : kRows;
-template <int Width> constexpr int kForwardThreads = kForwardWorkers * (Width <= 64 ? kPairThreads : kWarp);
-
-template <class Kind, int Width> int forward_shared_bytes(const Image& image) {
-  return ForwardPlace<Kind, Width>::bytes(image) + kForwardWorkers * ForwardTile<Kind, Width>::kOperandBytes;
-}
 
 template <class Kind> struct ForwardWrite {
   const EdgeBlock& a;
@@ -48,30 +34,27 @@ template <class Kind> struct ForwardWrite {
 
 template <class Kind, class Function, int Width> CLOF_DEVICE void forward(const EdgeBlock& a) {
   using Place = ForwardPlace<Kind, Width>;
-  using Worker = ForwardTile<Kind, Width>;
-  using Edges = typename Worker::Edges;
-  constexpr int kTiles = Worker::Tiles, kOwn = Worker::kOwn;
-  static_assert(Edges::kSize == kForwardEdges<Width> && Worker::kThreads * kForwardWorkers == kForwardThreads<Width>,
-                "what the host knows of tiles");
+  constexpr int kTiles = kForwardTiles<Width>;
+  using Edges = TileEdges<kTiles>;
   char* shared = shared_memory();
   copy_image(a.image, shared, Place::bytes(a.layout));
   block_barrier();
-  const Worker tile = Worker::of(a, {a.layout, shared, a.image}, shared + Place::bytes(a.layout));
+  const Tile<Kind, Width, kTiles, Place> tile = {a, {a.layout, shared, a.image}, Lane()};
   const Lane lane;
-  const int64_t worker = int64_t(block_index()) * kForwardWorkers + tile.worker();
-  const Range range = Range::of<Edges::kSize>(a, worker, int64_t(num_blocks()) * kForwardWorkers);
-  ReceiverSums<Kind, Width, kOwn> sums(a, range, worker, lane, tile.first_feature());
+  const int64_t warp = int64_t(block_index()) * kForwardWarps + thread_index() / kWarp;
+  const Range range = Range::of<Edges::kSize>(a, warp, int64_t(num_blocks()) * kForwardWarps);
+  ReceiverSums<Kind, Width> sums(a, range, warp, lane);
   const ForwardWrite<Kind> write = {a};
-  const auto activate_all = [&](Rows<kOwn>(&rows)[kTiles]) {
+  const auto activate_all = [&](Rows<Width>(&rows)[kTiles]) {
 #pragma unroll
-    for (Rows<kOwn>& some : rows) activate<Function>(some, a.activation);
+    for (Rows<Width>& some : rows) activate<Function>(some, a.activation);
   };
   if (range.begin == range.end) return;
   TileWalk<kTiles> walk(a, range, lane);
 #pragma unroll 1
   for (int64_t place = range.begin; place < range.end; place += Edges::kSize) {
     const Edges edges = walk.next(place, a.edge_features * int(sizeof(typename Kind::Stored)));
-    Rows<kOwn> z[kTiles], next[kTiles];
+    Rows<Width> z[kTiles], next[kTiles];
     tile.first_linear(edges, edges.radial(), z);
     activate_all(z);
     if (a.layers > 0) {
@@ -111,10 +94,9 @@ template <class Kind, class Function, int Width> CLOF_DEVICE void forward(const 
   sums.close(write);
 }
 
-// A warp for each of the workers.
-template <class Kind, int Width> CLOF_DEVICE void forward_join(const EdgeBlock& a, int64_t workers) {
-  const int64_t worker = (int64_t(block_index()) * num_threads() + thread_index()) / kWarp;
-  if (worker < workers) join<Width, kForwardEdges<Width>>(a, worker, workers, Lane(), ForwardWrite<Kind>{a});
+template <class Kind, int Width> CLOF_DEVICE void forward_join(const EdgeBlock& a, int64_t warps) {
+  const int64_t warp = (int64_t(block_index()) * num_threads() + thread_index()) / kWarp;
+  if (warp < warps) join<Width, kForwardEdges<Width>>(a, warp, warps, Lane(), ForwardWrite<Kind>{a});
 }
 
 }  // namespace clof::cuda

@@ -8,7 +8,7 @@
 
 namespace clof::cuda {
 
-static_assert(kMlpBlockRows == kBlockEdges && kMlpWarps == kBlockTiles, "operands are those of the edge block");
+static_assert(kMlpBlockRows == kBlockEdges && kMlpWarps == kBackwardWarps, "operands are those of the edge block");
 
 struct MlpGradient {
   Mlp mlp;
@@ -124,8 +124,8 @@ template <class Kind, int Width, class Function> class MlpBackwardTile {
       activate<Function>(z, slope, p_.activation);
       // All lanes have taken back what they kept there.
       warp_barrier();
-      operand(kGradients).write(grad);
-      operand(k).write(z);
+      writer(kGradients).rows(grad);
+      writer(k).rows(z);
       block_barrier();
       const int64_t place = g_.places.layers[k];
       add_products<Kind, Width>({sums_ + place, Width, bias(k), int(p_.columns[k + 1]), int(p_.columns[k]), fresh},
@@ -136,7 +136,7 @@ template <class Kind, int Width, class Function> class MlpBackwardTile {
       scale(grad, slope);
       block_barrier();
     }
-    operand(kGradients).write(grad);
+    writer(kGradients).rows(grad);
     first_weights(rows, fresh);
     if (p_.input_gradients) input_gradients(rows, grad);
   }
@@ -155,7 +155,9 @@ template <class Kind, int Width, class Function> class MlpBackwardTile {
     constexpr int kSlotBytes = kMlpBlockRows * Width * int(sizeof(float));
     return tile_.shared + layout_.slots + k * kSlotBytes;
   }
-  CLOF_DEVICE OperandRows<Kind, Width> operand(int k) const { return OperandRows<Kind, Width>(slot(k), warp_, lane()); }
+  CLOF_DEVICE OperandWriter<Kind, Width> writer(int k) const {
+    return OperandWriter<Kind, Width>(slot(k), warp_, lane());
+  }
   CLOF_DEVICE float* bias(int k) const { return sums_ + g_.places.biases + k * Width; }
 
   // Rows that do not exist have no gradient.
@@ -163,7 +165,7 @@ template <class Kind, int Width, class Function> class MlpBackwardTile {
     const int columns = int(p_.columns[p_.num_linears]);
 #pragma unroll
     for (int h = 0; h < 2; ++h) {
-      load_narrow_row<Kind>(grad, h, p_.grad_out, rows.row[h] * columns, columns, columns == Width, lane());
+      load_narrow_row<Kind>(grad, h, p_.grad_out, rows.row[h] * columns, columns, lane());
 #pragma unroll
       for (int n = 0; n < Width / 8; ++n) {
 #pragma unroll
@@ -199,13 +201,13 @@ template <class Kind, int Width, class Function> class MlpBackwardTile {
   }
 
   CLOF_DEVICE void copy_columns(const RowsInMemory& input, int first, int columns) const {
-    const OperandRows<Kind, Width> to = operand(kInputs);
+    const OperandWriter<Kind, Width> to = writer(kInputs);
 #pragma unroll 1
     for (int unit = 0; unit * kUnit<Kind> < columns; ++unit) {
 #pragma unroll
       for (int h = 0; h < 2; ++h) {
         const uint4 x = load_group<Kind>(input, h, first + unit * kUnit<Kind> + Kind::kGroup * lane().t);
-        to.group(h, unit) = operand_words<Kind>(x);
+        to.group(h, unit, operand_words<Kind>(x));
       }
     }
   }

@@ -10,9 +10,8 @@
 
 namespace clof::cuda {
 
-// Tiles of rows that a block works on at a time.
-constexpr int kBlockTiles = 8;
-constexpr int kBlockEdges = kBlockTiles * kRows;
+constexpr int kBackwardWarps = 8;
+constexpr int kBlockEdges = kBackwardWarps * kRows;
 
 // Numbers that only the lane that keeps them takes back.
 template <int Width> CLOF_DEVICE float4* kept_place(char* slot, int warp, const Lane& lane) {
@@ -46,53 +45,53 @@ template <class Kind> CLOF_DEVICE int exchanged(int row) {
   return Kind::kHalf ? 8 * (4 * (row & 1) + (row >> 1 & 3)) : 16 * (row & 1) + 8 * (row >> 1 & 1);
 }
 
-// A tile's rows in a slot, or `Own` of their features from unit `first_unit` on: two pointers, and constants.
-template <class Kind, int Width, int Own = Width> class OperandRows {
+// Writes rows of a warp: two pointers, and constants.
+template <class Kind, int Width> class OperandWriter {
  public:
   using Stored = typename Kind::Stored;
 
-  CLOF_DEVICE OperandRows(char* slot, int tile, const Lane& lane, int first_unit = 0) {
+  CLOF_DEVICE OperandWriter(char* slot, int warp, const Lane& lane) {
     // The exchange moves whole units of 64 bytes by the row's lowest bit, and groups within a unit by the others.
     const int unit = (lane.g & 1) * kUnit<Kind>, within = exchanged<Kind>(lane.g) & (kUnit<Kind> - 1);
-    Stored* row = reinterpret_cast<Stored*>(slot) + (kRows * tile + lane.g) * kOperandRow<Kind, Width>;
-    const int own_unit = first_unit % 2 ? -unit : unit;
-    Stored* own = row + ((Kind::kGroup * lane.t) ^ within) + first_unit * kUnit<Kind>;
-    even_ = own + own_unit;
-    odd_ = own - own_unit;
+    Stored* row = reinterpret_cast<Stored*>(slot) + (kRows * warp + lane.g) * kOperandRow<Kind, Width>;
+    even_ = row + ((Kind::kGroup * lane.t) ^ within) + unit;
+    odd_ = row + ((Kind::kGroup * lane.t) ^ within) - unit;
   }
 
-  // The lane's group of the p-th unit of row g + 8 h.
-  CLOF_DEVICE uint4& group(int h, int p) const {
-    Stored* at = p % 2 ? odd_ : even_;
-    return *reinterpret_cast<uint4*>(at + 8 * h * kOperandRow<Kind, Width> + p * kUnit<Kind>);
+  // The lane's group of unit p of row g + 8 h.
+  CLOF_DEVICE void group(int h, int p, uint4 words) const {
+    Stored* to = p % 2 ? odd_ : even_;
+    *reinterpret_cast<uint4*>(to + 8 * h * kOperandRow<Kind, Width> + p * kUnit<Kind>) = words;
   }
 
   // What the lane wrote.
-  CLOF_DEVICE void read(Rows<Own>& rows) const {
+  CLOF_DEVICE void read_rows(Rows<Width>& rows) const {
 #pragma unroll
     for (int h = 0; h < 2; ++h) {
 #pragma unroll
-      for (int n = 0; n < Own / 8; n += kBlocks<Kind>) {
+      for (int n = 0; n < Width / 8; n += kBlocks<Kind>) {
+        const int p = n / kBlocks<Kind>;
+        const Stored* from = (p % 2 ? odd_ : even_) + 8 * h * kOperandRow<Kind, Width> + p * kUnit<Kind>;
         float values[Kind::kGroup];
-        unpack_group<Kind>(group(h, n / kBlocks<Kind>), values);
+        unpack_group<Kind>(*reinterpret_cast<const uint4*>(from), values);
 #pragma unroll
         for (int k = 0; k < Kind::kGroup; ++k) rows.at[n + k / 2][2 * h + k % 2] = values[k];
       }
     }
   }
 
-  CLOF_DEVICE void write(const Rows<Own>& rows) const {
+  CLOF_DEVICE void rows(const Rows<Width>& rows) const {
 #pragma unroll
     for (int h = 0; h < 2; ++h) {
 #pragma unroll
-      for (int n = 0; n < Own / 8; n += kBlocks<Kind>) {
+      for (int n = 0; n < Width / 8; n += kBlocks<Kind>) {
         float values[Kind::kGroup];
 #pragma unroll
         for (int k = 0; k < Kind::kGroup; ++k) {
           values[k] = rows.at[n + k / 2][2 * h + k % 2];
           if constexpr (!Kind::kHalf) values[k] = float_of(Kind::operand(values[k]));
         }
-        group(h, n / kBlocks<Kind>) = pack_group<Kind>(values);
+        group(h, n / kBlocks<Kind>, pack_group<Kind>(values));
       }
     }
   }
@@ -101,19 +100,6 @@ template <class Kind, int Width, int Own = Width> class OperandRows {
   Stored* even_;
   Stored* odd_;
 };
-
-// Operand registers of steps 2 p and 2 p + 1 along the inputs, as those of rows in registers.
-template <class Kind, int Width, int Own>
-CLOF_DEVICE void operands(const OperandRows<Kind, Width, Own>& rows, int p, uint32_t (&a)[2][4]) {
-#pragma unroll
-  for (int h = 0; h < 2; ++h) {
-    const uint4 x = rows.group(h, p);
-    a[0][h] = x.x;
-    a[0][2 + h] = x.y;
-    a[1][h] = x.z;
-    a[1][2 + h] = x.w;
-  }
-}
 
 // Operand registers for features 16 m ... 16 m + 15 as results.
 template <class Kind, int Width> class LeftReader {

@@ -76,11 +76,10 @@ CLOF_DEVICE void multiply_group(Rows<Results> (&sums)[Tiles], const uint32_t (&a
   }
 }
 
-// sums = start + rows W^T, with start(n) the numbers of block n that all rows begin with. Rows lie where operands()
-// finds them.
-template <class Kind, int Inputs, int Tiles, int Results, class Source, class Start>
-CLOF_DEVICE void product_of(Rows<Results> (&sums)[Tiles], const Source (&rows)[Tiles],
-                            const typename Kind::Stored* weights, const Lane& lane, const Start& start) {
+// sums = start + rows W^T, with start(n) the numbers of block n that all rows begin with.
+template <class Kind, int Tiles, int Results, int Inputs, class Start>
+CLOF_DEVICE void product(Rows<Results> (&sums)[Tiles], const Rows<Inputs> (&rows)[Tiles],
+                         const typename Kind::Stored* weights, const Lane& lane, const Start& start) {
   const WeightReader<Kind, Inputs> reader(weights, lane);
 #pragma unroll
   for (int p = 0; p < Inputs / kUnit<Kind>; ++p) {
@@ -102,11 +101,6 @@ CLOF_DEVICE void product_of(Rows<Results> (&sums)[Tiles], const Source (&rows)[T
       multiply_group<Kind>(sums, a, reader, p);
     }
   }
-}
-template <class Kind, int Tiles, int Results, int Inputs, class Start>
-CLOF_DEVICE void product(Rows<Results> (&sums)[Tiles], const Rows<Inputs> (&rows)[Tiles],
-                         const typename Kind::Stored* weights, const Lane& lane, const Start& start) {
-  product_of<Kind, Inputs>(sums, rows, weights, lane, start);
 }
 
 // Rows of an array in memory, of any width; a lane's two.

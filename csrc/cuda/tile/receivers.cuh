@@ -29,29 +29,25 @@ CLOF_DEVICE void halve(float (&sums)[Count], float (&kept)[Count / 2], int mask,
 
 // A Write has features(receiver, degree, first, x, y), for the sums of two features from `first` on, and
 // vector(receiver, degree, v).
-//
-// Where several warps share the features of a tile, each has `Own` of them, from `first_feature` on; they count as one
-// warp, and the first has the vectors.
-template <class Kind, int Width, int Own = Width> class ReceiverSums {
+template <class Kind, int Width> class ReceiverSums {
  public:
-  CLOF_DEVICE ReceiverSums(const EdgeBlock& block, const Range& own_range, int64_t own_warp, const Lane& own_lane,
-                           int first_feature = 0)
-      : a(block), range(own_range), warp(own_warp), lane(own_lane), first_feature_(first_feature) {
+  CLOF_DEVICE ReceiverSums(const EdgeBlock& block, const Range& own_range, int64_t own_warp, const Lane& own_lane)
+      : a(block), range(own_range), warp(own_warp), lane(own_lane) {
     clear();
   }
 
   // `own_vector` is that of the own row.
-  template <int Tiles, class Write> CLOF_DEVICE void add(const TileEdges<Tiles>& edges, const Rows<Own> (&rows)[Tiles],
-                                                         Vec3<float> own_vector, const Write& write) {
+  template <int Tiles, class Write> CLOF_DEVICE void add(const TileEdges<Tiles>& edges,
+                                                         const Rows<Width> (&rows)[Tiles], Vec3<float> own_vector,
+                                                         const Write& write) {
     for (int first = 0; first < edges.count;) {
       const int owner = 4 * (first % 8) + first / 8;
       const int receiver = shuffle(edges.own.receiver, owner);
       if (receiver != open_) {
         close(write);
         open_ = receiver;
-        // On the way until the receiver's last edge.
-        start_ = a.graph.receiver_start[receiver];
-        stop_ = a.graph.receiver_start[receiver + 1];
+        start_ = shuffle(edges.own_start, owner);
+        stop_ = shuffle(edges.own_stop, owner);
       }
       const bool own = edges.own_exists && edges.own.receiver == open_ && TileEdges<Tiles>::counts(lane);
       const int found = popcount(ballot(own));
@@ -60,7 +56,7 @@ template <class Kind, int Width, int Own = Width> class ReceiverSums {
         const int row = lane.g + 8 * h;
         if (row < first || row >= first + found) continue;
 #pragma unroll
-        for (int n = 0; n < Own / 8; ++n) {
+        for (int n = 0; n < Width / 8; ++n) {
 #pragma unroll
           for (int k = 0; k < 2; ++k) sums_[2 * n + k] += rows[h / 2].at[n][2 * (h % 2) + k];
         }
@@ -77,26 +73,20 @@ template <class Kind, int Width, int Own = Width> class ReceiverSums {
     // Of a chunk's edges: what lies outside of it is added by another launch.
     const bool begins = start_ >= range.begin || range.begin == a.begin,
                ends = stop_ <= range.end || range.end == a.end;
-    // Blocks of the lane, counted by the bits of g: as many from `first_block` on. Where there are fewer than values of
-    // g two lanes have the same.
-    constexpr int kOwnBlocks = Own >= 64 ? Own / 64 : 1;
-    float own[2 * kOwnBlocks], halved[Own / 8];
+    float halved[Width / 8], quartered[Width / 16], own[Width / 32];
     halve(sums_, halved, 16, lane);
-    if constexpr (Own >= 64) {
-      float quartered[Own / 16];
-      halve(halved, quartered, 8, lane);
-      halve(quartered, own, 4, lane);
-    } else {
-      halve(halved, own, 8, lane);
-#pragma unroll
-      for (float& x : own) x += shuffle_xor(x, 4);
+    halve(halved, quartered, 8, lane);
+    halve(quartered, own, 4, lane);
+    Vec3<float> vector = vector_;
+    for (int mask = 1; mask < kWarp; mask *= 2) {
+      vector = {vector.x + shuffle_xor(vector.x, mask), vector.y + shuffle_xor(vector.y, mask),
+                vector.z + shuffle_xor(vector.z, mask)};
     }
-    const int first_block = Own >= 64 ? kOwnBlocks * lane.g : lane.g / 2;
-    const bool writes = Own >= 64 || lane.g % 2 == 0;
+    // Blocks n of the lane, counted by the bits of g: (Width / 64) of them, from (Width / 64) g on.
+    constexpr int kOwnBlocks = Width / 64;
 #pragma unroll
     for (int k = 0; k < kOwnBlocks; ++k) {
-      if (!writes) continue;
-      const int first = first_feature_ + feature<Kind>(first_block + k, lane.t, 0);
+      const int first = feature<Kind>(kOwnBlocks * lane.g + k, lane.t, 0);
       if (begins && ends) {
         write.features(open_, stop_ - start_, first, own[2 * k], own[2 * k + 1]);
       } else {
@@ -105,28 +95,8 @@ template <class Kind, int Width, int Own = Width> class ReceiverSums {
         row[first + 1] = own[2 * k + 1];
       }
     }
-    if (first_feature_ == 0) close_vector(begins && ends, begins, write);
-    clear();
-  }
-
- private:
-  const EdgeBlock& a;
-  const Range& range;
-  const int64_t warp;
-  const Lane& lane;
-  const int first_feature_;
-  int open_, start_, stop_;
-  float sums_[Own / 4];
-  Vec3<float> vector_;
-
-  template <class Write> CLOF_DEVICE void close_vector(bool whole, bool begins, const Write& write) {
-    Vec3<float> vector = vector_;
-    for (int mask = 1; mask < kWarp; mask *= 2) {
-      vector = {vector.x + shuffle_xor(vector.x, mask), vector.y + shuffle_xor(vector.y, mask),
-                vector.z + shuffle_xor(vector.z, mask)};
-    }
     if (lane.number == 0) {
-      if (whole) {
+      if (begins && ends) {
         write.vector(open_, stop_ - start_, vector);
       } else {
         float* row = partial_row<Width>(a, warp, begins) + Width;
@@ -135,7 +105,17 @@ template <class Kind, int Width, int Own = Width> class ReceiverSums {
         row[2] = vector.z;
       }
     }
+    clear();
   }
+
+ private:
+  const EdgeBlock& a;
+  const Range& range;
+  const int64_t warp;
+  const Lane& lane;
+  int open_, start_, stop_;
+  float sums_[Width / 4];
+  Vec3<float> vector_;
 
   CLOF_DEVICE void clear() {
     open_ = -1;

@@ -17,8 +17,7 @@ constexpr int kWarp = 32;
 struct Lane {
   int number, g, t;
 
-  CLOF_DEVICE Lane() : Lane(thread_index() % kWarp) {}
-  CLOF_DEVICE explicit Lane(int lane) : number(lane), g(number / 4), t(number % 4) {}
+  CLOF_DEVICE Lane() : number(thread_index() % kWarp), g(number / 4), t(number % 4) {}
 };
 
 template <class Kind> constexpr int kBlocks = Kind::kGroup / 2;
@@ -96,13 +95,11 @@ CLOF_DEVICE void add_row(Rows<Width>& rows, int h, const typename Kind::Stored* 
   });
 }
 
-// Width numbers from column `first_column` on of a row that may end before, at any address: what is not there is 0.
-// `whole`: all is there, and aligned.
+// A row that may be narrower than Width, and at any address: what is not there is 0.
 template <class Kind, int Width> CLOF_DEVICE void load_narrow_row(Rows<Width>& rows, int h, const void* base,
-                                                                  int64_t first, int width, bool whole,
-                                                                  const Lane& lane, int first_column = 0) {
-  for_groups<Kind, Width>(lane, [&](int n, int own_column) {
-    const int column = first_column + own_column;
+                                                                  int64_t first, int width, const Lane& lane) {
+  const bool whole = width == Width;
+  for_groups<Kind, Width>(lane, [&](int n, int column) {
     float values[Kind::kGroup];
     if (whole) {
       const auto* row = static_cast<const typename Kind::Stored*>(base) + first;

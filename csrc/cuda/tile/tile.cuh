@@ -34,20 +34,17 @@ CLOF_DEVICE void copy_image(const char* image, char* shared, int bytes) {
   for (int k = thread_index(); k < bytes / 16; k += num_threads()) to[k] = from[k];
 }
 
-// Which parts of the image a pass has in shared memory, beside the square matrices; whether edges have no more features
-// than it loads at a time.
-template <bool kVectorsShared_, bool kEdgesShared_, bool kFewFeatures_ = false> struct Residence {
-  static constexpr bool kVectors = kVectorsShared_, kEdges = kEdgesShared_, kFewFeatures = kFewFeatures_;
+// Which parts of the image a pass has in shared memory, beside the square matrices.
+template <bool kVectorsShared_, bool kEdgesShared_> struct Residence {
+  static constexpr bool kVectors = kVectorsShared_, kEdges = kEdgesShared_;
 
   static CLOF_HD int bytes(const Image& image) {
     return kEdges ? image.bytes : kVectors ? image.vector_bytes : image.square_bytes;
   }
 };
 
-// What a warp does with tiles of which it has all features; pair.cuh has the same for two warps.
-template <class Kind, int Width, int Tiles_, class Place> struct Tile {
+template <class Kind, int Width, int Tiles, class Place> struct Tile {
   using Stored = typename Kind::Stored;
-  static constexpr int Tiles = Tiles_, kOwn = Width, kThreads = kWarp, kOperandBytes = 0;
   using Edges = TileEdges<Tiles>;
   static constexpr int kHalves = 2 * Tiles;
 
@@ -55,17 +52,9 @@ template <class Kind, int Width, int Tiles_, class Place> struct Tile {
   Weights<Kind> weights;
   Lane lane;
 
-  CLOF_DEVICE static Tile of(const EdgeBlock& block, const Weights<Kind>& image, char*) {
-    return {block, image, Lane()};
+  CLOF_DEVICE Columns<Kind, Width> vector(int offset) const {
+    return Columns<Kind, Width>(weights.template vector<Place::kVectors>(offset), lane);
   }
-  CLOF_DEVICE int worker() const { return thread_index() / kWarp; }
-  CLOF_DEVICE int first_feature() const { return 0; }
-
-  // The features of a vector that a warp has.
-  template <int Own> CLOF_DEVICE Columns<Kind, Own> columns(int offset, int first_feature, const Lane& own_lane) const {
-    return Columns<Kind, Own>(weights.template vector<Place::kVectors>(offset) + first_feature, own_lane);
-  }
-  CLOF_DEVICE Columns<Kind, Width> vector(int offset) const { return columns<Width>(offset, 0, lane); }
   CLOF_DEVICE float scalar(int which) const {
     return weights.template vector<Place::kVectors>(weights.layout.scalars)[which];
   }
@@ -80,23 +69,21 @@ template <class Kind, int Width, int Tiles_, class Place> struct Tile {
             a.edge_features};
   }
 
-  // The first Linear, of which a warp has the results from `first_feature` on: what it makes of the two nodes was
-  // computed before, once for each node.
-  template <int Own> CLOF_DEVICE void first_linear_from(int first_feature, const Edges& edges, float own_radial,
-                                                        Rows<Own> (&z)[Tiles]) const {
+  // The first Linear: what it makes of the two nodes was computed before, once for each node.
+  CLOF_DEVICE void first_linear(const Edges& edges, float own_radial, Rows<Width> (&z)[Tiles]) const {
     RowsInMemory features[Tiles];
 #pragma unroll
     for (int k = 0; k < Tiles; ++k) features[k] = edge_features(edges, k);
     // On the way while the nodes' parts are added up.
     const LoadedUnits<Kind, Tiles> units(features, 0, lane);
-    const Columns<Kind, Own> of_radial = columns<Own>(weights.layout.radial, first_feature, lane);
-    const auto* parts = static_cast<const Stored*>(a.parts) + first_feature;
+    const Columns<Kind, Width> of_radial = vector(weights.layout.radial);
+    const auto* parts = static_cast<const Stored*>(a.parts);
 #pragma unroll
     for (int h = 0; h < kHalves; ++h) {
-      Rows<Own>& rows = z[h / 2];
+      Rows<Width>& rows = z[h / 2];
       const float radial = Edges::of_row(own_radial, h, lane);
 #pragma unroll
-      for (int n = 0; n < Own / 8; ++n) {
+      for (int n = 0; n < Width / 8; ++n) {
 #pragma unroll
         for (int k = 0; k < 2; ++k) rows.at[n][2 * (h % 2) + k] = radial * of_radial.at[n][k];
       }
@@ -105,20 +92,14 @@ template <class Kind, int Width, int Tiles_, class Place> struct Tile {
       add_row<Kind>(rows, h % 2, parts + 2 * receiver * Width, lane);
       add_row<Kind>(rows, h % 2, parts + (2 * sender + 1) * Width, lane);
     }
-    const Stored* weight =
-        weights.template of_edges<Place::kEdges>(weights.layout.edge) + int64_t(first_feature) * Width;
+    const Stored* weight = weights.template of_edges<Place::kEdges>(weights.layout.edge);
     add_units<Kind, Width>(z, units, a.edge_features, WeightReader<Kind, Width>(weight, lane));
-    if constexpr (Place::kFewFeatures) return;
     constexpr int kLoaded = 2 * kUnit<Kind>;
     for (int first = kLoaded; first < a.edge_features; first += kLoaded) {
       const LoadedUnits<Kind, Tiles> more(features, first, lane);
       const WeightReader<Kind, Width> reader(weight + first / Width * Width * Width, lane);
       add_units<Kind, Width>(z, more, a.edge_features - first, reader.at_pair(first % Width));
     }
-  }
-
-  CLOF_DEVICE void first_linear(const Edges& edges, float own_radial, Rows<Width> (&z)[Tiles]) const {
-    first_linear_from(0, edges, own_radial, z);
   }
 
   CLOF_DEVICE void linear(const Rows<Width> (&z)[Tiles], Matrix weight, int bias, Rows<Width> (&out)[Tiles]) const {
@@ -139,13 +120,10 @@ template <class Kind, int Width, int Tiles_, class Place> struct Tile {
       if (axis >= a.axes) break;
       float sums[kHalves];
       row_products<Kind, Width>(z, head(axis), sums);
-      q[axis] = coefficient(Edges::own_of(sums, lane), axis);
+      const float x = Edges::own_of(sums, lane) + scalar(kHeadBias + axis);
+      q[axis] = a.tanh ? tanhf(x) : x;
     }
     return {q[0], q[1], q[2]};
-  }
-  CLOF_DEVICE float coefficient(float sum, int axis) const {
-    const float x = sum + scalar(kHeadBias + axis);
-    return a.tanh ? tanhf(x) : x;
   }
 
   CLOF_DEVICE float edge_weight(int edge) const {

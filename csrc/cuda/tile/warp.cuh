@@ -28,21 +28,8 @@ CLOF_DEVICE char* shared_memory() {
   return reinterpret_cast<char*>(clof_shared_memory);
 }
 
-// The same number, of which the compiler does not know where it comes from: what is made of it is made again each time,
-// and takes no register in between.
-CLOF_DEVICE int opaque(int x) {
-  asm volatile("" : "+r"(x));
-  return x;
-}
-
 CLOF_DEVICE void block_barrier() { __syncthreads(); }
 CLOF_DEVICE void warp_barrier() { __syncwarp(); }
-// For so many threads of the block, whole warps, that name the same number from 1 to 15.
-CLOF_DEVICE void named_barrier(int number, int threads) {
-  // The lanes of a warp must come to it together.
-  __syncwarp();
-  asm volatile("bar.sync %0, %1;" : : "r"(number), "r"(threads) : "memory");
-}
 
 // Four numbers to global memory at once; left alone, the compiler may write them one by one.
 CLOF_DEVICE void store_four(float* to, float x, float y, float z, float w) {

@@ -1,11 +1,9 @@
 // Gradients of weights: summed in the registers of a block over all edges that it sees, then over blocks in their
 // order.
 //
-// A warp has 16 results and a quarter of the inputs of each matrix: rows 16 (warp / 4) ... + 15, and of the columns'
-// blocks of eight those of its quarter.
+// A warp has 16 results and half of the inputs of each matrix: rows 16 (warp / 2) ... + 15, and of the columns' blocks
+// of eight those of its half.
 #pragma once
-
-#include <type_traits>
 
 #include "image.h"
 #include "operand.cuh"
@@ -51,11 +49,10 @@ struct EdgeNumbers {
   CLOF_DEVICE float& at(int which, int edge) const { return base[which * kBlockEdges + edge]; }
 };
 
-constexpr int kQuarters = 4;
-
-// Sums of one matrix, of which a warp has `Blocks` blocks of columns.
+// Sums of one matrix, of which a warp has `Blocks` blocks of columns; `bias` has those of its bias in the first column,
+// and in the second what the first Linear's matrix has for r.
 template <int Blocks> struct MatrixSums {
-  float square[Blocks][4];
+  float square[Blocks][4], bias[4];
 
   CLOF_DEVICE void clear() {
 #pragma unroll
@@ -63,56 +60,36 @@ template <int Blocks> struct MatrixSums {
 #pragma unroll
       for (float& x : block) x = 0.0f;
     }
-  }
-};
-
-// Sums of 16 of a matrix's results over all edges, in the first column: its bias; in the second what the first Linear's
-// matrix has for r. Each quarter of the warps has those of one matrix.
-struct ColumnSums {
-  float at[4];
-
-  CLOF_DEVICE void clear() {
 #pragma unroll
-    for (float& x : at) x = 0.0f;
+    for (float& x : bias) x = 0.0f;
   }
 };
 
-template <int Blocks> CLOF_DEVICE int first_block(int warp) { return warp % kQuarters * Blocks; }
+// Columns' blocks of a warp: how many, from where.
+CLOF_DEVICE int own_blocks(int columns) { return (columns / 8 + 1) / 2; }
+CLOF_DEVICE int first_block(int columns, int warp) { return warp % 2 * own_blocks(columns); }
 
-// Adds (gradients)^T (inputs of so many columns) over the edges of the block; and to `bias`, in the warps that have it,
-// the products with columns of which bias_columns(s, c) gives the operand registers.
+// Adds (gradients)^T (inputs of so many columns) over the edges of the block. Columns(s, c) gives the operand registers
+// of what makes the columns of `bias`.
 template <class Kind, int Width, int Blocks, class BiasColumns>
-CLOF_DEVICE void add_gradients(MatrixSums<Blocks>& sums, ColumnSums& bias, const char* grad, const char* inputs,
-                               int columns, int warp, const Lane& lane, bool has_bias,
-                               const BiasColumns& bias_columns) {
-  const LeftReader<Kind, Width> left(grad, warp / kQuarters, lane);
-  const bool has_columns = 8 * first_block<Blocks>(warp) < columns;
-  const std::conditional_t<Blocks == 1, BlockReader<Kind, Width>, RightReader<Kind, Width, Blocks / 2>> right(
-      inputs, first_block<Blocks>(warp), lane);
+CLOF_DEVICE void add_gradients(MatrixSums<Blocks>& sums, const char* grad, const char* inputs, int columns, int warp,
+                               const Lane& lane, const BiasColumns& bias_columns) {
+  const LeftReader<Kind, Width> left(grad, warp / 2, lane);
+  const RightReader<Kind, Width, Blocks / 2> right(inputs, first_block(columns, warp), lane);
 #pragma unroll 4
   for (int s = 0; s < kBlockEdges / kStepEdges<Kind>; ++s) {
-    uint32_t a[4];
+    uint32_t a[4], b[4], c[2];
     left.read(a, s);
-    if (has_columns) {
-      if constexpr (Blocks == 1) {
-        uint32_t b[2];
-        right.read(b, s);
-        Kind::multiply(sums.square[0], a, b[0], b[1], sums.square[0]);
-      } else {
 #pragma unroll
-        for (int j = 0; j < Blocks; j += 2) {
-          uint32_t b[4];
-          right.read(b, s, j / 2);
-          Kind::multiply(sums.square[j], a, b[0], b[1], sums.square[j]);
-          Kind::multiply(sums.square[j + 1], a, b[2], b[3], sums.square[j + 1]);
-        }
+    for (int j = 0; j < Blocks; j += 2) {
+      if (j < own_blocks(columns)) {
+        right.read(b, s, j / 2);
+        Kind::multiply(sums.square[j], a, b[0], b[1], sums.square[j]);
+        Kind::multiply(sums.square[j + 1], a, b[2], b[3], sums.square[j + 1]);
       }
     }
-    if (has_bias) {
-      uint32_t c[2];
-      bias_columns(s, c);
-      Kind::multiply(bias.at, a, c[0], c[1], bias.at);
-    }
+    bias_columns(s, c);
+    Kind::multiply(sums.bias, a, c[0], c[1], sums.bias);
   }
 }
 
@@ -139,12 +116,11 @@ template <class Kind> struct OnesAnd {
   }
 };
 
-// Adds (the numbers of edges, `count` rows)^T (inputs) to the rows from `first` on; each of the first warps has the
-// block of columns of its number.
+// Adds (the numbers of edges, `count` rows)^T (inputs) to the rows from `first` on; a warp has the block of columns of
+// its number.
 template <class Kind, int Width> CLOF_DEVICE void add_head_gradients(float (&sums)[4], const EdgeNumbers& numbers,
                                                                      int first, int count, const char* inputs, int warp,
                                                                      const Lane& lane) {
-  if (warp >= Width / 8) return;
   const BlockReader<Kind, Width> right(inputs, warp, lane);
   const int which = lane.g - first;
   const bool there = which >= 0 && which < count;
@@ -164,22 +140,22 @@ template <int Blocks> CLOF_DEVICE void write_matrix(const MatrixSums<Blocks>& su
                                                     bool first_chunk, int warp, const Lane& lane) {
 #pragma unroll
   for (int j = 0; j < Blocks; ++j) {
-    const int block = first_block<Blocks>(warp) + j;
-    if (8 * block >= columns) continue;
+    const int block = first_block(columns, warp) + j;
+    if (j >= own_blocks(columns) || 8 * block >= columns) continue;
 #pragma unroll
     for (int k = 0; k < 4; ++k) {
-      const int row = 16 * (warp / kQuarters) + lane.g + 8 * (k / 2), column = 8 * block + 2 * lane.t + k % 2;
+      const int row = 16 * (warp / 2) + lane.g + 8 * (k / 2), column = 8 * block + 2 * lane.t + k % 2;
       put(to + row * columns + column, sums.square[j][k], first_chunk);
     }
   }
 }
 
-// A column: its two numbers lie in the first lane of each row.
-CLOF_DEVICE void write_column(const ColumnSums& sums, float* to, int column, bool first_chunk, int warp,
-                              const Lane& lane) {
-  if (lane.t) return;
-  put(to + 16 * (warp / kQuarters) + lane.g, sums.at[column], first_chunk);
-  put(to + 16 * (warp / kQuarters) + lane.g + 8, sums.at[2 + column], first_chunk);
+// A column of `bias`: its two numbers lie in the first lane of each row.
+template <int Blocks> CLOF_DEVICE void write_bias(const MatrixSums<Blocks>& sums, float* to, int column,
+                                                  bool first_chunk, int warp, const Lane& lane) {
+  if (warp % 2 || lane.t) return;
+  put(to + 16 * (warp / 2) + lane.g, sums.bias[column], first_chunk);
+  put(to + 16 * (warp / 2) + lane.g + 8, sums.bias[2 + column], first_chunk);
 }
 
 }  // namespace clof::cuda
