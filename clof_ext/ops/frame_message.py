@@ -142,7 +142,9 @@ def _size(
     h: Tensor, edge_attr: Tensor | None, edge_mlp: list[Tensor], coord_mlp: list[Tensor], gradients: bool
 ) -> Size:
     """What kernels on GPUs are asked about; what is wrong with the tensors, the checks say."""
-    widths = {weight.shape[0] for weight in (*edge_mlp[::2], *coord_mlp[:-1:2]) if weight.dim() == 2}
+    # Of coord_mlp's Linears the last makes coefficients, and may have no bias.
+    hidden = (len(coord_mlp) + 1) // 2 - 1
+    widths = {weight.shape[0] for weight in (*edge_mlp[::2], *coord_mlp[: 2 * hidden : 2]) if weight.dim() == 2}
     edge_dim = 0 if edge_attr is None else edge_attr.shape[1]
     return Size(edge_mlp[0].shape[0], edge_dim, h.dtype, gradients, len(widths) <= 1)
 

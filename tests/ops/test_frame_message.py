@@ -10,6 +10,7 @@ from torch import Tensor
 
 from clof_ext import EdgePlan, _backends, ops, prepare_graph
 from clof_ext.bench.memory import peak_bytes
+from clof_ext.ops.frame_message import _size
 from clof_ext.reference.frame_message import ACTIVATIONS
 from tests.conformance import GRAPHS, Graph, points, random_edges
 
@@ -104,14 +105,17 @@ class Block:
         # A tensor of its own each: a product above may have made two of one.
         return [leaf.to(geometry if k == 1 else dtype).clone().requires_grad_() for k, leaf in enumerate(leaves)]
 
+    def weights(self, rest: list[Tensor]) -> dict[str, list[Tensor]]:
+        """The last of the leaves by the names of arguments."""
+        first, gate = 2 * self.depth, 2 * self.depth + 2 * self.attention
+        return {"edge_mlp": rest[:first], "att_mlp": rest[first:gate], "coord_mlp": rest[gate:]}
+
     def run(self, leaves: list[Tensor], backend: str | None = "cpu") -> tuple[Tensor, Tensor]:
         # Not `*rest`, which torch.compile of torch 2.11 takes for a tuple.
         (h, pos), rest = leaves[:2], leaves[2:]
         edge_attr = rest.pop(0) if self.edge_dim else None
         edge_weight = rest.pop(0) if self.weighted else None
-        first, gate = 2 * self.depth, 2 * self.depth + 2 * self.attention
-        weights = {"edge_mlp": rest[:first], "att_mlp": rest[first:gate], "coord_mlp": rest[gate:]}
-        named = {"edge_weight": edge_weight, **weights, **self.options, "backend": backend}
+        named = {"edge_weight": edge_weight, **self.weights(rest), **self.options, "backend": backend}
         return ops.frame_message(h, pos, self.plan, edge_attr, **named)
 
     def results(self, dtype: torch.dtype = torch.float64, backend: str = "cpu", *, widen: bool = True) -> list[Tensor]:
@@ -416,3 +420,15 @@ def test_wrong_arguments_of_the_operator_are_named():
         run(h, pos, edge_attr, edge_weight, weights, *constants[:7], "mish", *constants[8:])
     with pytest.raises(RuntimeError, match=r"grad_message must have shape \(7, 2\)"):
         torch.ops.clof_ext.frame_message_backward(backward[0][:3], *backward[1:])
+
+
+@pytest.mark.parametrize("name", [*OPTIONS, *UNEQUAL_WIDTHS])
+def test_gpus_are_asked_about_the_widths_of_hidden_layers_alone(name: str):
+    """A bias after the last Linear is no layer more."""
+    case = block(**{**OPTIONS, **UNEQUAL_WIDTHS}[name])
+    leaves = case.leaves()
+    edge_attr = leaves[2] if case.edge_dim else None
+    weights = case.weights(leaves[2 + (case.edge_dim > 0) + case.weighted :])
+    size = _size(leaves[0], edge_attr, weights["edge_mlp"], weights["coord_mlp"], True)
+    assert size.equal_widths == (name in OPTIONS)
+    assert (size.hidden, size.edge_dim) == (case.first or case.hidden, case.edge_dim)
