@@ -1,7 +1,7 @@
 """Puts tables and plots into docs/performance.md.
 
-Run ``python -m benchmarks.performance SWEEP.json ERRORS.json PEERS.json GEOMETRY.json BENCH.json``, all of one
-machine.
+Run ``python -m benchmarks.performance SWEEP.json ERRORS.json PEERS.json GEOMETRY.json BENCH.json NETWORK.json``, all of
+one machine but the last, which is of one with AMX.
 """
 
 import os
@@ -11,14 +11,14 @@ from pathlib import Path
 from clof_ext.bench import record
 from clof_ext.training import replace_file
 
-from . import bench_geometry, bench_table, cpu_roofline, error_table, sweep_report
+from . import bench_geometry, bench_network, bench_table, cpu_roofline, error_table, sweep_report
 from .files import replace_between
 from .peers import table
 from .readme import ROOT
 
 PAGE = ROOT / "docs" / "performance.md"
 BEGIN, END = "<!-- {}: made by `python -m benchmarks.performance`; do not edit -->", "<!-- /{} -->"
-SECTIONS = ("sweep", "second derivatives", "errors", "peers", "geometry", "roofline", "dtypes and depths")
+SECTIONS = ("sweep", "second derivatives", "errors", "peers", "geometry", "roofline", "dtypes and depths", "amx")
 
 
 def marks(name: str) -> tuple[str, str]:
@@ -27,10 +27,11 @@ def marks(name: str) -> tuple[str, str]:
 
 
 def sections(
-    sweep_path: Path, errors_path: Path, peers_path: Path, geometry_path: Path, bench_path: Path
+    sweep_path: Path, errors_path: Path, peers_path: Path, geometry_path: Path, bench_path: Path, network_path: Path
 ) -> dict[str, str]:
     """Markdown of each section."""
-    sweep, errors, peers, bench = map(record.read, (sweep_path, errors_path, peers_path, bench_path))
+    paths = sweep_path, errors_path, peers_path, bench_path, network_path
+    sweep, errors, peers, bench, network = map(record.read, paths)
     geometry = record.read(geometry_path, bench_geometry.FORMAT)
     plot = f"![Ratios over sizes, and rates of the products]({_relative(sweep_path.with_suffix('.png'))})"
     roofline = f"![Rates under the machine's roofs]({_relative(roofline_path(sweep_path))})"
@@ -43,6 +44,7 @@ def sections(
         [*bench_geometry.markdown(geometry), "", of_geometry],
         [roofline, "", *cpu_roofline.markdown(geometry, sweep), "", of_geometry, "", source],
         [*bench_table.markdown(bench), "", _source(bench, bench_path)],
+        [*bench_network.table(network), "", _source(network, network_path)],
     )
     return {name: "\n".join(lines) for name, lines in zip(SECTIONS, texts, strict=True)}
 
@@ -56,7 +58,8 @@ def _source(document: dict, path: Path) -> str:
     loads = [run["load"] for run in document.get("runs", [document["machine"]])]
     load = f"load of the machine at the start {', '.join(map(str, loads))}"
     link = f"[`{path.name}`]({_relative(path)})"
-    return f"{record.title(document)}; {load}. Figures from {link}, written by `{document['command']}`."
+    note = f" {document['note']}" if "note" in document else ""
+    return f"{record.title(document)}; {load}. Figures from {link}, written by `{document['command']}`.{note}"
 
 
 def _relative(path: Path) -> str:
@@ -65,7 +68,7 @@ def _relative(path: Path) -> str:
 
 
 def main(*paths: Path) -> None:
-    sweep_path, _, _, geometry_path, _ = paths
+    sweep_path, _, _, geometry_path, *_ = paths
     geometry, sweep = record.read(geometry_path, bench_geometry.FORMAT), record.read(sweep_path)
     replace_file(roofline_path(sweep_path), lambda beside: cpu_roofline.save(geometry, sweep, beside))
     for name, text in sections(*paths).items():

@@ -21,7 +21,7 @@ def source(name: str):
 
 @pytest.mark.parametrize("name", performance.SECTIONS)
 def test_figures_are_those_of_the_committed_json(name: str):
-    documents = (source(one) for one in ("sweep", "errors", "peers", "geometry", "dtypes and depths"))
+    documents = (source(one) for one in ("sweep", "errors", "peers", "geometry", "dtypes and depths", "amx"))
     assert shown(name) == performance.sections(*documents)[name]
     assert source(name).is_relative_to(readme.ROOT / "benchmarks" / "results")
 
