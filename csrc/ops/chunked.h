@@ -10,11 +10,11 @@ namespace clof::host {
 
 // How many chunks edges or rows are cut into: enough for the threads of a large machine, few enough that their sums of
 // weights' gradients stay small. A power of two shares evenly among the usual numbers of threads. It depends on the
-// size alone, and so does the order of all sums.
-inline int64_t num_chunks(int64_t size) {
-  constexpr int64_t kSmallest = 512, kMost = 64;
+// size alone, and so does the order of all sums. A chunk is no smaller than `smallest`.
+inline int64_t num_chunks(int64_t size, int64_t smallest) {
+  constexpr int64_t kMost = 64;
   int64_t count = 1;
-  while (count < kMost && 2 * count * kSmallest <= size) count *= 2;
+  while (count < kMost && 2 * count * smallest <= size) count *= 2;
   return count;
 }
 

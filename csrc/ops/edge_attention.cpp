@@ -52,8 +52,9 @@ struct Call {
   // Ranges of nodes with about equal numbers of edges; they depend on the graph alone.
   void cut() {
     const Graph& graph = a.graph;
-    // Half as many as elsewhere: the weight's gradient of a chunk is large beside the chunk.
-    a.chunks = num_chunks(graph.num_edges / 2);
+    // Larger than elsewhere: the weight's gradient of a chunk is large beside the chunk.
+    constexpr int64_t kSmallestChunk = 1024;
+    a.chunks = num_chunks(graph.num_edges, kSmallestChunk);
     for (int64_t chunk = 0; chunk < a.chunks; ++chunk) {
       const int32_t target = int32_t(graph.num_edges * chunk / a.chunks);
       const int32_t* starts = graph.receiver_start;

@@ -6,6 +6,9 @@
 namespace clof::host {
 namespace {
 
+// Edges of a chunk: a few tiles.
+constexpr int64_t kSmallestChunk = 256;
+
 // The nodes where chunks begin, and the last node's successor.
 struct Cuts {
   std::vector<int64_t> first_node;
@@ -13,7 +16,7 @@ struct Cuts {
 
   explicit Cuts(const Plan& plan) {
     const Graph& graph = plan.graph;
-    const int64_t count = num_chunks(graph.num_edges);
+    const int64_t count = num_chunks(graph.num_edges, kSmallestChunk);
     // The third row of offsets: how many edges cross the boundary before a node.
     const int32_t* crossings = graph.sender_start + graph.num_nodes + 1;
     std::vector<int64_t> open = {0};

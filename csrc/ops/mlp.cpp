@@ -6,6 +6,9 @@
 namespace clof::host {
 namespace {
 
+// Rows of a chunk: little more than a tile, so that a batch of small graphs is shared among threads too.
+constexpr int64_t kSmallestChunk = 128;
+
 struct Call : MlpCall<MlpArguments> {
   Workshop workshop;
 
@@ -13,7 +16,7 @@ struct Call : MlpCall<MlpArguments> {
 
   // Memory for the work; call when everything else in `a` is set.
   void allocate() {
-    a.chunks = num_chunks(a.rows);
+    a.chunks = num_chunks(a.rows, kSmallestChunk);
     const MlpMemory bytes = cpu::kernels().mlp_memory(a);
     workshop = Workshop(inputs[0], bytes.shared, bytes.worker, a.chunks);
     a.shared = workshop.shared();
