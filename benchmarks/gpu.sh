@@ -17,14 +17,15 @@ arch=$("$python" -c 'import torch; print("%d.%d" % torch.cuda.get_device_capabil
 TORCH_CUDA_ARCH_LIST="${TORCH_CUDA_ARCH_LIST:-$arch}" "$python" setup.py --quiet build_ext --inplace
 "$python" -m clof_ext.cli info
 
-step "selftest"
-"$python" -m clof_ext.cli selftest --device cuda
-
 step "tests"
 # Kernels are compiled as tests ask for them: several processes at once where pytest-xdist is there.
 workers=$("$python" -c 'import xdist' 2>/dev/null && echo "-n $(($(nproc) < 8 ? $(nproc) : 8))" || true)
 # shellcheck disable=SC2086
 "$python" -m pytest -q $workers -m gpu tests/ops tests/cuda
+
+# After the tests, which compile Triton's kernels in several processes.
+step "selftest"
+"$python" -m clof_ext.cli selftest --device cuda
 
 if command -v compute-sanitizer >/dev/null; then
   for tool in memcheck racecheck; do
