@@ -1,6 +1,8 @@
 // One Linear's tensors into the order in which products read them, and its gradients back.
 #pragma once
 
+#include <algorithm>
+
 #include "product.h"
 #include "rows.h"
 
@@ -39,8 +41,18 @@ template <class Body> void for_numbers(Storage storage, const Columns& from, int
 // For from * weight: outputs by inputs, the outputs from `row` on.
 template <class T>
 void pack_rows(Storage storage, const Columns& from, int64_t outputs, const Packed<T>& to, int64_t row) {
-  for_numbers(storage, from, outputs,
-              [&](int64_t o, int64_t i, auto value) { to.data[to.offset(row + o, i)] = T(value); });
+  with_storage(storage, [&](auto example) {
+    const auto* data = static_cast<const decltype(example)*>(from.data) + from.first;
+    // A panel's part of a row is one piece of memory.
+    for (int64_t first = 0; first < from.count; first += kPanel<T>) {
+      const int64_t count = std::min<int64_t>(kPanel<T>, from.count - first);
+      T* panel = to.data + to.offset(row, first);
+      const int64_t stride = to.offset(1, first) - to.offset(0, first);
+      for (int64_t o = 0; o < outputs; ++o) {
+        for (int64_t i = 0; i < count; ++i) panel[o * stride + i] = T(widen(data[o * from.stride + first + i]));
+      }
+    }
+  });
 }
 
 template <class T> void read_bias(Storage storage, const void* bias, int64_t outputs, T* to) {
@@ -53,9 +65,17 @@ template <class T> void write_transposed(Storage storage, const T* from, int64_t
                                          int64_t outputs, void* to, int64_t to_stride, int64_t first) {
   with_storage(storage, [&](auto example) {
     using U = decltype(example);
-    for (int64_t o = 0; o < outputs; ++o) {
-      U* row = static_cast<U*>(to) + o * to_stride + first;
-      for (int64_t i = 0; i < inputs; ++i) row[i] = Narrow<U>::from(from[i * from_stride + o]);
+    // Block by block, whose lines stay in the first-level cache.
+    constexpr int64_t kBlock = 16;
+    for (int64_t o = 0; o < outputs; o += kBlock) {
+      const int64_t o_end = std::min(o + kBlock, outputs);
+      for (int64_t i = 0; i < inputs; i += kBlock) {
+        const int64_t i_end = std::min(i + kBlock, inputs);
+        for (int64_t row = o; row < o_end; ++row) {
+          U* const out = static_cast<U*>(to) + row * to_stride + first;
+          for (int64_t k = i; k < i_end; ++k) out[k] = Narrow<U>::from(from[k * from_stride + row]);
+        }
+      }
     }
   });
 }
