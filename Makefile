@@ -10,7 +10,8 @@ WORKERS ?= 2
 
 bench: install
 	@echo "== measuring: published networks, unfused and with replaced layers"
-	$(BIN)/python -m benchmarks.throughput
+	$(BIN)/python -m benchmarks.throughput --output build/bench
+	@echo "== the figures are in build/bench; those of the README are in benchmarks/results"
 
 test: install
 	@echo "== testing"
