@@ -139,8 +139,8 @@ def _measure(document: dict, sizes: Sequence[Size], twice: Sequence[Size], limit
     for size in sorted(sizes, key=lambda size: size in known and bool(known[size]["measurements"])):
         if size not in known or not _is_good(known[size]):
             case = sweep.measure(size)
-            # A disturbed measurement is better than none.
-            if case["measurements"] or size not in known:
+            # A disturbed measurement is better than none, and of two reasons for none the later one.
+            if case["measurements"] or size not in known or not known[size]["measurements"]:
                 known[size] = case
             document["cases"] = [known[one] for one in sizes if one in known]
             _finish(document, run, started)
