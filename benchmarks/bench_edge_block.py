@@ -11,7 +11,6 @@ import json
 import shlex
 import sys
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
@@ -23,6 +22,7 @@ import clof_ext
 from clof_ext.bench import machine
 from clof_ext.bench.memory import peak_bytes
 from clof_ext.bench.published import Clof_GCL
+from clof_ext.bench.run import matmul_precision
 from clof_ext.bench.timing import interleave, time_once
 from clof_ext.training import replace_file
 
@@ -46,17 +46,6 @@ GRAPHED = ", CUDA graph"
 # A matrix of this many rows and columns, and an array of this many numbers, keep a GPU busy for milliseconds.
 GPU_ROWS, GPU_NUMBERS = 8192, 2**28
 CPU_ROWS, CPU_NUMBERS = 256, 2**16
-
-
-@contextmanager
-def products(precision: str) -> Iterator[None]:
-    """torch's precision of float32 products, for a while."""
-    before = torch.get_float32_matmul_precision()
-    torch.set_float32_matmul_precision(precision)
-    try:
-        yield
-    finally:
-        torch.set_float32_matmul_precision(before)
 
 
 @dataclass(frozen=True)
@@ -95,7 +84,7 @@ class Case:
             return list(plain(h, edges, pos.clone(), vel, edge_attr)[:2])
 
         def ours(precision: str = "high", *, half: bool = False) -> list[Tensor]:
-            with products(precision), torch.autocast(self.device.type, torch.bfloat16, enabled=half):
+            with matmul_precision(precision), torch.autocast(self.device.type, torch.bfloat16, enabled=half):
                 return list(fused(h, pos, edges, edge_attr, vel))
 
         calls = {EAGER: published, FUSED: ours, EXACT: partial(ours, "highest"), HALF: partial(ours, half=True)}
@@ -148,7 +137,7 @@ def error(found: list[Tensor], exact: list[Tensor]) -> float:
 
 def measure(case: Case, seconds: float, say: Callable[[str], None]) -> Iterator[dict]:
     """Figures of every variant that works here, in both passes."""
-    with products("highest"), torch.no_grad():
+    with matmul_precision("highest"), torch.no_grad():
         exact = case.variants()[EAGER].call()
     calls = case.variants()
     for name, run in {"forward": forward, "forward+backward": step}.items():
@@ -228,7 +217,7 @@ def main(arguments: list[str] | None = None) -> None:
     options = parser.parse_args(arguments)
     device = torch.device(options.device)
     rows = []
-    with products("high"):
+    with matmul_precision("high"):
         gpu = measured_gpu(device)
         print(f"{gpu.name}: copies {gpu.bandwidth / 1e9:.0f} GB/s", flush=True)
         for hidden in options.hidden:

@@ -18,10 +18,11 @@ from torch import Tensor, nn
 
 from clof_ext.bench import machine, record
 from clof_ext.bench.memory import peak_bytes
+from clof_ext.bench.run import matmul_precision
 from clof_ext.bench.timing import interleave, milliseconds
 from clof_ext.bench.variants import COMPILE, EAGER, FUSED, compiled, eager, fused
 
-from .bench_edge_block import error, products
+from .bench_edge_block import error
 from .workload import CASES, DEVICES, PASSES, Settings, Workload
 
 RESULTS = Path(__file__).parent / "results"
@@ -42,7 +43,7 @@ class Program:
         made = self.make(network)
 
         def run(call: Callable) -> object:
-            with products(self.precision), torch.autocast(device.type, torch.bfloat16, enabled=self.bfloat16):
+            with matmul_precision(self.precision), torch.autocast(device.type, torch.bfloat16, enabled=self.bfloat16):
                 return call(made)
 
         return run
@@ -70,8 +71,10 @@ def measure(case: str, settings: Settings, with_compile: bool) -> Iterator[dict]
         name: program.prepared(network, workload.device)
         for name, program in programs(workload.device, with_compile).items()
     }
-    with torch.no_grad(), products("highest"):
+    with torch.no_grad(), matmul_precision("highest"):
         exact = displacement(workload, network)
+    with torch.no_grad():
+        errors = {key: error([run(partial(displacement, workload))], [exact]) for key, run in runs.items()}
     for name, run_pass in PASSES.items():
         calls = {key: partial(run, partial(run_pass, workload)) for key, run in runs.items()}
         for call in calls.values():
@@ -79,13 +82,11 @@ def measure(case: str, settings: Settings, with_compile: bool) -> Iterator[dict]
         peaks = {key: peak_bytes(call, workload.device) for key, call in calls.items()}
         times = interleave(calls, seconds=settings.seconds, repeats=REPEATS, device=workload.device)
         for key, time in times.items():
-            with torch.no_grad():
-                found = runs[key](partial(displacement, workload))
             yield {
                 **{"case": case, "hidden": settings.hidden, "systems": settings.n_systems, "edges": workload.num_edges},
                 **{"pass": name, "program": key, **milliseconds(time)},
                 **{"ratio_to_eager": times[EAGER].median / time.median, "peak_bytes": peaks[key]},
-                "error": error([found], [exact]),
+                "error": errors[key],
             }
 
 

@@ -16,10 +16,11 @@ import torch
 from torch.profiler import ProfilerActivity, profile
 
 from clof_ext.bench import machine
+from clof_ext.bench.run import matmul_precision
 from clof_ext.bench.timing import interleave
 from clof_ext.training import replace_file
 
-from .bench_edge_block import EAGER, EXACT, FUSED, HALF, MS, RESULTS, SMALLEST_EDGES, Case, forward, products, step
+from .bench_edge_block import EAGER, EXACT, FUSED, HALF, MS, RESULTS, SMALLEST_EDGES, Case, forward, step
 
 FORMAT = 1
 PASSES = {"forward": forward, "forward+backward": step}
@@ -85,7 +86,7 @@ def main(arguments: list[str] | None = None) -> None:
         parser.error("this needs a GPU: torch finds none.")
     device = torch.device("cuda")
     rows = {"profiles": [], "times": []}
-    with products("high"):
+    with matmul_precision("high"):
         for num_edges in options.edges:
             case = Case(options.hidden, num_edges, device)
             for kind, found in (("times", times(case, options.seconds)), ("profiles", profiles(case))):

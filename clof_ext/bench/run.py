@@ -1,4 +1,4 @@
-"""What runs of benchmarks need: a voice, a compiler without memories, and a number of threads."""
+"""What runs of benchmarks need: a voice, a compiler without memories, and settings of PyTorch for a while."""
 
 import contextlib
 import os
@@ -6,8 +6,11 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator
+from typing import TypeVar
 
 import torch
+
+T = TypeVar("T")
 
 Say = Callable[[str], None]
 
@@ -31,12 +34,21 @@ def empty_compile_cache() -> Iterator[None]:
             os.environ.pop(name) if before is None else os.environ.update({name: before})
 
 
-@contextlib.contextmanager
-def threads(count: int) -> Iterator[None]:
+def threads(count: int) -> contextlib.AbstractContextManager[None]:
     """Let PyTorch work with so many threads."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(count)
+    return _for_a_while(torch.get_num_threads, torch.set_num_threads, count)
+
+
+def matmul_precision(name: str) -> contextlib.AbstractContextManager[None]:
+    """Let PyTorch's products of float32 numbers have this precision."""
+    return _for_a_while(torch.get_float32_matmul_precision, torch.set_float32_matmul_precision, name)
+
+
+@contextlib.contextmanager
+def _for_a_while(get: Callable[[], T], put: Callable[[T], None], value: T) -> Iterator[None]:
+    before = get()
+    put(value)
     try:
         yield
     finally:
-        torch.set_num_threads(before)
+        put(before)

@@ -13,6 +13,7 @@ import clof_ext
 from clof_ext import _backends, newton
 from clof_ext.bench.memory import peak_bytes
 from clof_ext.bench.published import ClofNet_vel, EGNN_vel
+from clof_ext.bench.run import threads
 
 pytestmark = pytest.mark.skipif(_backends.binary() is None, reason="needs the compiled extension")
 
@@ -30,10 +31,8 @@ CASES = {
 @pytest.fixture
 def two_threads():
     """Each thread has its own scratch."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(2)
-    yield
-    torch.set_num_threads(before)
+    with threads(2):
+        yield
 
 
 def step_memory(network: nn.Module, systems: int, particles: int) -> int:

@@ -3,6 +3,7 @@
 import pytest
 import torch
 
+from clof_ext.bench.run import threads
 from tests.conformance import (
     CALLS,
     FLOAT64_TOLERANCE,
@@ -79,17 +80,10 @@ def test_more_than_65536_edges_any_number_of_threads_same_bits(name: str, backen
     from tests.conformance import Graph, points, random_edges
 
     call, graph = CALLS[name], Graph(points(3000), random_edges(3000, 70_001))
-    threads = torch.get_num_threads()
     runs = []
-    try:
-        for count in (1, 2, 2):
-            torch.set_num_threads(count)
-            with backend.in_use() as used:
-                runs.append(
-                    derivatives(call, graph, used, call.inputs(graph, torch.float32, backend.device), second=False)
-                )
-    finally:
-        torch.set_num_threads(threads)
+    for count in (1, 2, 2):
+        with threads(count), backend.in_use() as used:
+            runs.append(derivatives(call, graph, used, call.inputs(graph, torch.float32, backend.device), second=False))
     for other in runs[1:]:
         assert all(torch.equal(one, two) for one, two in zip(runs[0], other))
     expected = derivatives(call, graph, "reference", call.inputs(graph), second=False)

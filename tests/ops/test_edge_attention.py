@@ -6,6 +6,7 @@ from torch import Tensor
 
 from clof_ext import _backends, ops, prepare_graph
 from clof_ext.bench.memory import peak_bytes
+from clof_ext.bench.run import threads
 from tests.conformance import GRAPHS, backends, points, random_edges
 from tests.conformance import Graph as Case
 
@@ -93,13 +94,10 @@ class TestCompiled:
 
     def test_the_same_bits_for_any_number_of_threads(self):
         case = Case(points(3000), random_edges(3000, 20_001))
-        threads, runs = torch.get_num_threads(), []
-        try:
-            for count in (1, 2, 2):
-                torch.set_num_threads(count)
+        runs = []
+        for count in (1, 2, 2):
+            with threads(count):
                 runs.append(results(case, "three heads", torch.float32, "cpu", False))
-        finally:
-            torch.set_num_threads(threads)
         for other in runs[1:]:
             assert all(torch.equal(one, two) for one, two in zip(runs[0], other))
 

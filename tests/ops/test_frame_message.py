@@ -10,6 +10,7 @@ from torch import Tensor
 
 from clof_ext import EdgePlan, _backends, ops, prepare_graph
 from clof_ext.bench.memory import peak_bytes
+from clof_ext.bench.run import threads
 from clof_ext.ops.frame_message import _size
 from clof_ext.reference.frame_message import ACTIVATIONS
 from tests.conformance import GRAPHS, Graph, points, random_edges
@@ -224,14 +225,10 @@ def test_large_graphs(name: str):
 def test_same_bits_for_every_run_and_number_of_threads(name: str):
     nodes, edges = LARGE[name]
     case = block(Graph(points(nodes), edges), hidden=20)
-    threads = torch.get_num_threads()
     found = []
-    try:
-        for count in (1, 2, 3, 2):
-            torch.set_num_threads(count)
+    for count in (1, 2, 3, 2):
+        with threads(count):
             found.append(case.results(torch.float32))
-    finally:
-        torch.set_num_threads(threads)
     for other in found[1:]:
         assert all(torch.equal(one, two) for one, two in zip(found[0], other))
 

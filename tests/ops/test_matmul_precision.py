@@ -1,14 +1,12 @@
 """Products of float32 numbers under torch.set_float32_matmul_precision, on AMX or software in its place."""
 
-from collections.abc import Iterator
-from contextlib import contextmanager
-
 import pytest
 import torch
 from torch import Tensor
 
 import clof_ext
 from clof_ext import _backends
+from clof_ext.bench.run import matmul_precision, threads
 from tests.conformance import Graph, points, random_edges
 from tests.ops.test_frame_message import (
     EMULATED,
@@ -44,16 +42,6 @@ def tiles(request):
     """An instruction set with AMX."""
     with selected(request.param) as name:
         yield name
-
-
-@contextmanager
-def matmul_precision(name: str) -> Iterator[None]:
-    before = torch.get_float32_matmul_precision()
-    torch.set_float32_matmul_precision(name)
-    try:
-        yield
-    finally:
-        torch.set_float32_matmul_precision(before)
 
 
 def results(case: Block, precision: str, dtype: torch.dtype = torch.float32) -> list[Tensor]:
@@ -97,13 +85,10 @@ def test_large_weights_and_positions(tiles: str):
 def test_large_graphs_with_the_same_bits_for_every_number_of_threads(name: str, tiles: str):
     nodes, edges = LARGE[name]
     case = block(Graph(points(nodes), edges), hidden=20)
-    threads, found = torch.get_num_threads(), []
-    try:
-        for count in (1, 2, 3, 2):
-            torch.set_num_threads(count)
+    found = []
+    for count in (1, 2, 3, 2):
+        with threads(count):
             found.append(results(case, "high"))
-    finally:
-        torch.set_num_threads(threads)
     assert_agree(found[0], case.results(torch.float32, "reference"), HIGH_TOLERANCE)
     assert all(same_bits(found[0], other) for other in found[1:])
 

@@ -8,6 +8,7 @@ from torch import Tensor
 
 from clof_ext import _backends, ops
 from clof_ext.bench.memory import peak_bytes
+from clof_ext.bench.run import threads
 from clof_ext.reference.frame_message import ACTIVATIONS
 
 pytestmark = pytest.mark.skipif(_backends.binary() is None, reason="needs the compiled extension")
@@ -120,15 +121,12 @@ def test_inputs_that_want_no_gradient_cost_none():
 
 
 def test_the_same_bits_for_any_number_of_threads():
-    threads, runs = torch.get_num_threads(), []
-    try:
-        for count in (1, 2, 2):
-            torch.set_num_threads(count)
+    runs = []
+    for count in (1, 2, 2):
+        with threads(count):
             inputs, weights = tensors("edge features", torch.float32)
             out = ops.mlp(inputs, weights, backend="cpu")
             runs.append([out.detach(), *torch.autograd.grad(out.square().sum(), [*inputs, *weights])])
-    finally:
-        torch.set_num_threads(threads)
     for other in runs[1:]:
         assert all(torch.equal(one, two) for one, two in zip(runs[0], other))
 

@@ -5,6 +5,7 @@ import torch
 from torch import Tensor
 
 from clof_ext import _backends, ops
+from clof_ext.bench.run import threads
 from tests.conformance import backends
 
 TOLERANCE = {torch.float64: 1e-12, torch.float32: 2e-5}
@@ -80,14 +81,11 @@ def test_derivatives_of_both_orders(relu: bool):
 
 @pytest.mark.skipif(_backends.binary() is None, reason="needs the compiled extension")
 def test_the_same_bits_for_any_number_of_threads():
-    threads, runs = torch.get_num_threads(), []
-    try:
-        for count in (1, 2, 2):
-            torch.set_num_threads(count)
+    runs = []
+    for count in (1, 2, 2):
+        with threads(count):
             runs.append(results("every run at one row", torch.float32, "cpu", True, True))
             runs[-1] += results("published", torch.float32, "cpu", True, True)
-    finally:
-        torch.set_num_threads(threads)
     for other in runs[1:]:
         assert all(torch.equal(one, two) for one, two in zip(runs[0], other))
 

@@ -7,6 +7,7 @@ a GPU the tests in tests/cuda run the whole table.
 import pytest
 import torch
 
+from clof_ext.bench.run import matmul_precision
 from clof_ext.triton import frame_message
 from tests.conformance import GRAPHS, Graph, points, random_edges
 from tests.ops.test_frame_message import Block, assert_agree, block, relative_errors, second_derivatives, tiny
@@ -86,12 +87,8 @@ def test_many_programs_tiles_and_chunks(monkeypatch):
 @pytest.mark.parametrize("name", ["published ClofNet", "all that multiplies"])
 @pytest.mark.parametrize("precision", ["highest", "high"])
 def test_float32(name: str, precision: str):
-    before = torch.get_float32_matmul_precision()
-    torch.set_float32_matmul_precision(precision)
-    try:
+    with matmul_precision(precision):
         check(small(**OPTIONS[name]), torch.float32, FLOAT32_TOLERANCE)
-    finally:
-        torch.set_float32_matmul_precision(before)
 
 
 @pytest.mark.parametrize("dtype", HALF_TOLERANCE, ids=str)
