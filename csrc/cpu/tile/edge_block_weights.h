@@ -30,7 +30,7 @@ template <class T> struct WeightTensors {
     transposed(receiver, to.node, 0);
     transposed(sender, to.node, width.first);
     transposed(edge, to.edge, 0);
-    for_numbers(a.storage, radial, a.first, [&](int64_t o, int64_t, auto value) { to.radial[o] = T(value); });
+    read_column(a.storage, radial, a.first, to.radial);
     read_bias(a.storage, a.edge_mlp[0].bias, a.first, to.node_bias);
     for (int layer = 0; layer < num_hidden(a); ++layer) {
       const LinearArguments& linear = hidden_linear(a, layer);

@@ -29,12 +29,11 @@ template <class T> void pack_transposed(Storage storage, const Columns& from, in
   }
 }
 
-template <class Body> void for_numbers(Storage storage, const Columns& from, int64_t outputs, const Body& body) {
+// The first of the columns.
+template <class T> void read_column(Storage storage, const Columns& from, int64_t outputs, T* to) {
   with_storage(storage, [&](auto example) {
     const auto* data = static_cast<const decltype(example)*>(from.data) + from.first;
-    for (int64_t o = 0; o < outputs; ++o) {
-      for (int64_t i = 0; i < from.count; ++i) body(o, i, widen(data[o * from.stride + i]));
-    }
+    for (int64_t o = 0; o < outputs; ++o) to[o] = T(widen(data[o * from.stride]));
   });
 }
 
