@@ -25,7 +25,7 @@ template <class T> struct BackwardBlock : EdgeBlock<T> {
   using S = Register<T>;
 
   BackwardBlock(const FrameMessageArguments& a, int64_t worker, int64_t chunk)
-      : Base(a, worker), chunk(chunk), sums(WeightGradients<T>::at(a, tile.sums)) {
+      : Base(a, worker), chunk(chunk), sums(WeightGradients<T>::at(a, alone() ? group_sums() : tile.sums)) {
     fill(tile.zeros, width.widest(), T(0));
   }
 
@@ -38,11 +38,16 @@ template <class T> struct BackwardBlock : EdgeBlock<T> {
   }
 
   char* group_sums() const { return shared.sums_of_group(a, chunk % sum_groups(a.chunks.count)); }
+  // In its group: what the chunk adds up needs no place of its own.
+  bool alone() const { return a.chunks.count == sum_groups(a.chunks.count); }
 
-  void clear_sums() { std::memset(tile.sums, 0, WeightGradients<T>::bytes(a)); }
+  void clear_sums() {
+    if (!alone()) std::memset(tile.sums, 0, WeightGradients<T>::bytes(a));
+  }
 
   // Those of this worker's last piece of work to those of its group.
   void add_sums() {
+    if (alone()) return;
     add_to(reinterpret_cast<T*>(group_sums()), reinterpret_cast<const T*>(tile.sums),
            WeightGradients<T>::bytes(a) / int64_t(sizeof(T)));
   }

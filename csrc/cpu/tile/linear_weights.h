@@ -5,6 +5,7 @@
 
 #include "product.h"
 #include "rows.h"
+#include "transpose.h"
 
 namespace clof {
 inline namespace CLOF_ISA {
@@ -15,18 +16,19 @@ struct Columns {
   int64_t stride, first, count;
 };
 
-// For from * weight^T: inputs by outputs, the inputs from `row_first` and the outputs from `column` on.
+// For from * weight^T: inputs by outputs, the inputs from `row_first` and the outputs from `column` on, which is a whole
+// number of registers.
 template <class T> void pack_transposed(Storage storage, const Columns& from, int64_t outputs, const Packed<T>& to,
                                         int64_t row_first, int64_t column) {
-  for (int64_t o = 0; o < outputs; ++o) {
-    // A column of a panel: its numbers are a panel's width apart.
-    T* data = to.data + to.offset(row_first, column + o);
-    const int64_t stride = to.offset(1, column + o) - to.offset(0, column + o);
-    with_storage(storage, [&](auto example) {
-      const auto* row = static_cast<const decltype(example)*>(from.data) + o * from.stride + from.first;
-      for (int64_t i = 0; i < from.count; ++i) data[i * stride] = T(widen(row[i]));
-    });
-  }
+  with_storage(storage, [&](auto example) {
+    const auto* data = static_cast<const decltype(example)*>(from.data) + from.first;
+    for (int64_t o = 0; o < outputs; o += kLanes<T>) {
+      // A panel's columns: their rows are a panel's width apart.
+      T* columns = to.data + to.offset(row_first, column + o);
+      const int64_t stride = to.offset(1, column + o) - to.offset(0, column + o);
+      transpose<T>(data + o * from.stride, from.stride, std::min(kLanes<T>, outputs - o), from.count, columns, stride);
+    }
+  });
 }
 
 // The first of the columns.
@@ -63,19 +65,7 @@ template <class T> void read_bias(Storage storage, const void* bias, int64_t out
 template <class T> void write_transposed(Storage storage, const T* from, int64_t from_stride, int64_t inputs,
                                          int64_t outputs, void* to, int64_t to_stride, int64_t first) {
   with_storage(storage, [&](auto example) {
-    using U = decltype(example);
-    // Block by block, whose lines stay in the first-level cache.
-    constexpr int64_t kBlock = 16;
-    for (int64_t o = 0; o < outputs; o += kBlock) {
-      const int64_t o_end = std::min(o + kBlock, outputs);
-      for (int64_t i = 0; i < inputs; i += kBlock) {
-        const int64_t i_end = std::min(i + kBlock, inputs);
-        for (int64_t row = o; row < o_end; ++row) {
-          U* const out = static_cast<U*>(to) + row * to_stride + first;
-          for (int64_t k = i; k < i_end; ++k) out[k] = Narrow<U>::from(from[k * from_stride + row]);
-        }
-      }
-    }
+    transpose<T>(from, from_stride, inputs, outputs, static_cast<decltype(example)*>(to) + first, to_stride);
   });
 }
 

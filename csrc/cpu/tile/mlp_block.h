@@ -151,8 +151,8 @@ template <class T> struct MlpBlock {
   }
 
   void backward(int64_t chunk) {
-    std::memset(sums, 0, MlpSums<T>::bytes(a));
-    const MlpSums<T> chunk_sums = MlpSums<T>::at(a, sums);
+    if (!alone()) std::memset(sums, 0, MlpSums<T>::bytes(a));
+    const MlpSums<T> chunk_sums = MlpSums<T>::at(a, alone() ? MlpSums<T>::of_group(a, chunk) : sums);
     fill(zeros, shared.widest, T(0));
     for_tiles(chunk, [&](int64_t first, int count) {
       run(first, count);
@@ -163,8 +163,12 @@ template <class T> struct MlpBlock {
 
   void clear_group(int64_t group) { std::memset(MlpSums<T>::of_group(a, group), 0, MlpSums<T>::bytes(a)); }
 
+  // In its group: what a chunk adds up needs no place of its own.
+  bool alone() const { return a.chunks == sum_groups(a.chunks); }
+
   // Those of this worker's last chunk to those of its group.
   void add_sums(int64_t chunk) {
+    if (alone()) return;
     T* group = reinterpret_cast<T*>(MlpSums<T>::of_group(a, chunk % sum_groups(a.chunks)));
     add_to(group, reinterpret_cast<const T*>(sums), MlpSums<T>::bytes(a) / int64_t(sizeof(T)));
   }

@@ -4,6 +4,7 @@
 
 #include "amx.h"
 #include "packed.h"
+#include "transpose.h"
 
 #ifdef CLOF_TILES
 
@@ -174,29 +175,9 @@ __attribute__((target("avx512bf16"))) void columns_to_piece(const RowAt& row_at,
   }
 }
 
-// The transpose of 16 x 16 numbers of 4 bytes: blocks of 8 x 8, 4 x 4, ... change places.
-inline void transpose(const BFloat16* from, BFloat16* to) {
-  constexpr int count = 16;
-  const __m512i lane = _mm512_set_epi32(15, 14, 13, 12, 11, 10, 9, 8, 7, 6, 5, 4, 3, 2, 1, 0);
-  __m512i row[count];
-#pragma GCC unroll 16
-  for (int r = 0; r < count; ++r) row[r] = _mm512_loadu_si512(from + 2 * count * r);
-#pragma GCC unroll 4
-  for (int size = count / 2; size > 0; size /= 2) {
-    const __mmask16 second = _mm512_test_epi32_mask(lane, _mm512_set1_epi32(size));
-    const __m512i upper = _mm512_mask_add_epi32(lane, second, lane, _mm512_set1_epi32(count - size));
-    const __m512i lower =
-        _mm512_mask_add_epi32(_mm512_add_epi32(lane, _mm512_set1_epi32(size)), second, lane, _mm512_set1_epi32(count));
-#pragma GCC unroll 16
-    for (int r = 0; r < count; ++r) {
-      if (r & size) continue;
-      const __m512i x = row[r], y = row[r + size];
-      row[r] = _mm512_permutex2var_epi32(x, upper, y);
-      row[r + size] = _mm512_permutex2var_epi32(x, lower, y);
-    }
-  }
-#pragma GCC unroll 16
-  for (int r = 0; r < count; ++r) _mm512_storeu_si512(to + 2 * count * r, row[r]);
+// A piece's pairs of numbers are moved as one number of 4 bytes each.
+inline void transpose_piece(const BFloat16* from, BFloat16* to) {
+  transpose_square(reinterpret_cast<const float*>(from), kPieceWidth, reinterpret_cast<float*>(to), kPieceWidth);
 }
 
 // The columns of a matrix as the stripes of a right factor, or `transposed` of a left one.
@@ -209,7 +190,7 @@ template <int Parts> void columns_to_stripes(const float* from, int64_t stride, 
       const auto row_at = [=](int64_t row) { return at + row * stride; };
       columns_to_piece<Parts>(row_at, rows - k * kPieceDepth, transposed ? upright : to);
       if (!transposed) continue;
-      for (int part = 0; part < Parts; ++part) transpose(upright + part * kPieceNumbers, to + part * kPieceNumbers);
+      for (int part = 0; part < Parts; ++part) transpose_piece(upright + part * kPieceNumbers, to + part * kPieceNumbers);
     }
   }
 }
