@@ -18,19 +18,19 @@ inline int64_t num_chunks(int64_t size, int64_t smallest) {
   return count;
 }
 
-// Memory of a call, and the threads that work in it.
+// Memory of a call, and the threads that work in it. It is one piece: of two, the C library would give one back to the
+// system after every call, whose pages come back one fault at a time.
 class Workshop {
  public:
   Workshop() = default;
   Workshop(const Tensor& like, int64_t shared_bytes, int64_t worker_bytes, int64_t chunks)
-      : num_workers_(std::min<int64_t>(torch::stable::get_num_threads(), chunks)) {
-    const auto memory = [&](int64_t size) { return torch::stable::new_empty(like, {&size, 1}, ScalarType::Byte); };
-    shared_ = memory(shared_bytes);
-    workers_ = memory(worker_bytes * num_workers_);
+      : shared_bytes_(shared_bytes), num_workers_(std::min<int64_t>(torch::stable::get_num_threads(), chunks)) {
+    const int64_t bytes = shared_bytes + worker_bytes * num_workers_;
+    memory_ = torch::stable::new_empty(like, {&bytes, 1}, ScalarType::Byte);
   }
 
-  void* shared() const { return shared_.data_ptr(); }
-  void* workers() const { return workers_.data_ptr(); }
+  void* shared() const { return memory_.data_ptr(); }
+  void* workers() const { return static_cast<char*>(memory_.data_ptr()) + shared_bytes_; }
 
   // Calls body(item, worker) for all items, each done by the thread that is free first.
   template <class Body> void run(int64_t items, const Body& body) const {
@@ -58,7 +58,8 @@ class Workshop {
   }
 
  private:
-  Tensor shared_, workers_;
+  Tensor memory_;
+  int64_t shared_bytes_ = 0;
   int64_t num_workers_ = 1;
 };
 
