@@ -8,7 +8,7 @@ import torch
 from . import _backends, _binary
 from ._version import __version__
 
-# What frame_message's products on CPUs are made of, for each unit that multiplies bfloat16 numbers.
+# What the products of frame_message and mlp on CPUs are made of, for each unit that multiplies bfloat16 numbers.
 PRODUCTS = {
     "none": "float32; bfloat16 is widened",
     "pairs": 'float32; bfloat16 (and float32 at matmul precision "medium") in pairs',

@@ -37,8 +37,8 @@ def mlp(
     hidden is kept.
 
     Args:
-        inputs: 1 to 4 tensors (R, D_k) of one dtype: float32, float64, bfloat16 or float16 (halves are multiplied and
-            summed in float32). Under autocast inputs and weights are cast to its dtype.
+        inputs: 1 to 4 tensors (R, D_k) of one dtype: float32, float64, bfloat16 or float16 (sums of halves are
+            float32). Under autocast inputs and weights are cast to its dtype.
         weights: weight (out, in), then bias (out,) of 1 to 4 Linears, in the order of application; the first has as
             many inputs as all D_k together.
         activation: ``"silu"``, ``"relu"``, ``"leaky_relu"`` (slope 0.2), ``"softplus"``, ``"tanh"`` or ``"gelu"``.
@@ -49,7 +49,7 @@ def mlp(
         (R, out of the last Linear), in the dtype of the inputs. Differentiable in inputs and weights, any number of
         times; second derivatives run through the reference.
 
-    On CUDA devices float32 numbers are multiplied as three products of TF32 parts, with errors near 1e-6, and under
+    On CPUs the precision of products is that of ``frame_message``. On CUDA devices float32 numbers are multiplied as three products of TF32 parts, with errors near 1e-6, and under
     ``torch.set_float32_matmul_precision("high")`` or ``"medium"`` as TF32. Torch's own products run float64, more than
     128 results of a Linear (64 where gradients are recorded), and weights beyond a multiprocessor's shared memory.
 

@@ -17,6 +17,7 @@ struct Call : MlpCall<MlpArguments> {
   // Memory for the work; call when everything else in `a` is set.
   void allocate() {
     a.chunks = num_chunks(a.rows, kSmallestChunk);
+    a.unit = cpu::kernels().unit;
     const MlpMemory bytes = cpu::kernels().mlp_memory(a);
     workshop = Workshop(inputs[0], bytes.shared, bytes.worker, a.chunks);
     a.shared = workshop.shared();
@@ -30,7 +31,6 @@ struct Call : MlpCall<MlpArguments> {
   void run(MlpStage stage, int64_t items) const { workshop.run(items, work(stage)); }
 };
 
-// Products are of the tensors' own numbers, whatever the precision allows.
 Tensor mlp(const std::vector<Tensor>& inputs, const std::vector<Tensor>& weights, const Text& activation,
            bool activate_last, const Text& precision) {
   Call call(inputs, weights, activation, activate_last, precision);

@@ -27,9 +27,10 @@ from tests.ops.test_frame_message import (
 pytestmark = pytest.mark.skipif(_backends.binary() is None, reason="needs the compiled extension")
 
 # Three products of split numbers, in units of the largest value: some 2^-17 of every product, of which sums of few
-# numbers average less; measured 2e-6 to 1.9e-5, and 1.98e-5 with seven hidden features.
+# numbers average less; measured 2e-6 to 1.9e-5, 1.98e-5 with seven hidden features, and 2.4e-5 of values whose largest
+# are cut.
 HIGH_TOLERANCE = 2e-5
-FEW = 1.5
+FEW = CUT = 1.5
 # With all numbers rounded to bfloat16 where they enter a product; relative, of norms.
 MEDIUM_TOLERANCE = HALF_TOLERANCE[torch.bfloat16]
 
@@ -59,7 +60,8 @@ def test_high_is_close_to_float32(name: str, tiles: str):
     case = block(**OPTIONS[name])
     found, highest = results(case, "high"), results(case, "highest")
     assert not same_bits(found, highest)
-    assert_agree(found, case.results(torch.float32, "reference"), HIGH_TOLERANCE)
+    tolerance = HIGH_TOLERANCE * (CUT if "clamp" in OPTIONS[name] else 1)
+    assert_agree(found, case.results(torch.float32, "reference"), tolerance)
 
 
 @needs_tiles

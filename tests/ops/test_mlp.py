@@ -8,8 +8,10 @@ from torch import Tensor
 
 from clof_ext import _backends, ops
 from clof_ext.bench.memory import peak_bytes
-from clof_ext.bench.run import threads
+from clof_ext.bench.run import matmul_precision, threads
 from clof_ext.reference.frame_message import ACTIVATIONS
+from tests.ops.test_frame_message import EMULATED, INSTRUCTION_SETS, MODULE, selected
+from tests.ops.test_matmul_precision import HIGH_TOLERANCE
 
 pytestmark = pytest.mark.skipif(_backends.binary() is None, reason="needs the compiled extension")
 
@@ -60,12 +62,10 @@ def assert_agree(found: list[Tensor], expected: list[Tensor], tolerance: float) 
             assert error <= tolerance * max(float(truth.abs().max()), 1e-3), f"array {number} is off by {error:.2e}"
 
 
-@pytest.fixture(params=_backends.binary().instruction_sets() if _backends.binary() else [])
+@pytest.fixture(params=INSTRUCTION_SETS + EMULATED)
 def instruction_set(request):
-    module, before = _backends.binary(), _backends.binary().instruction_set()
-    assert module.select_instruction_set(request.param)
-    yield request.param
-    module.select_instruction_set(before)
+    with selected(request.param) as name:
+        yield name
 
 
 @pytest.mark.parametrize("dtype", TOLERANCE)
@@ -85,6 +85,33 @@ def test_activations(activation: str, instruction_set: str):
             for backend in ("cpu", "reference")
         )
         assert_agree(found, expected, TOLERANCE[dtype])
+
+
+@pytest.mark.parametrize("size", SIZES)
+def test_precision(size: str, instruction_set: str):
+    """Products of float32 numbers under torch.set_float32_matmul_precision, as those of frame_message."""
+    found = {}
+    for precision in ("highest", "high", "medium"):
+        with matmul_precision(precision):
+            found[precision] = results(size, torch.float32, "cpu")
+    unit, (rows, _, outputs) = MODULE.bfloat16_unit(), SIZES[size]
+    for precision, rounds in (("high", "tiles" in unit), ("medium", unit != "none")):
+        same = all(torch.equal(one, two) for one, two in zip(found[precision], found["highest"], strict=True))
+        assert same == (not rounds or rows == 0), precision
+    expected = results(size, torch.float32, "reference")
+    # The tolerances are for two Linears; each adds its own errors.
+    more = max(len(outputs), 2) / 2
+    assert_agree(found["high"], expected, more * HIGH_TOLERANCE)
+    assert_agree(found["medium"], expected, more * TOLERANCE[torch.bfloat16])
+
+
+def test_the_backward_pass_takes_the_precision_of_the_forward_pass(instruction_set: str):
+    inputs, weights = tensors("node update", torch.float32)
+    with matmul_precision("high"):
+        out = ops.mlp(inputs, weights, backend="cpu")
+        inside = torch.autograd.grad(out.sum(), weights, retain_graph=True)
+    outside = torch.autograd.grad(out.sum(), weights)
+    assert all(torch.equal(one, two) for one, two in zip(inside, outside, strict=True))
 
 
 @pytest.mark.parametrize("activate_last", [False, True])

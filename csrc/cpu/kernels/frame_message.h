@@ -5,10 +5,6 @@
 
 namespace clof {
 
-// What multiplies bfloat16 numbers, where something does so faster than float32: dot products of pairs, or the tile
-// registers of AMX, which tests also run in software.
-enum class BFloat16Unit : int { none, pairs, tiles, emulated_tiles };
-
 // The graph cut into ranges of receivers with about equal numbers of edges, each worked on by one thread at a time.
 // Where they are cut depends on the graph alone, and so do the orders of all sums.
 struct Chunks {

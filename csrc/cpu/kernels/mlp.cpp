@@ -11,6 +11,7 @@ template <class T> void run(const MlpArguments& a, MlpStage stage, int64_t item,
     return sum_pieces<T>(MlpSums<T>::of_group(a, 0), MlpSums<T>::bytes(a), sum_groups(a.chunks), item, kMlpSlices);
   }
   MlpBlock<T> block(a, static_cast<char*>(a.workers) + worker * MlpBlock<T>::memory(a).worker);
+  const TileRegisters registers(products_of(a));
   switch (stage) {
     case MlpStage::pack: return block.pack();
     case MlpStage::forward: return block.forward(item);

@@ -7,6 +7,7 @@ namespace clof {
 
 struct MlpArguments : MlpProblem {
   int64_t chunks;  // ranges of rows, each worked on by one thread at a time
+  BFloat16Unit unit;
   bool backward;
   void* shared;   // memory for what all threads read, and for sums of weights' gradients
   void* workers;  // memory for the tiles of each thread, one behind the other

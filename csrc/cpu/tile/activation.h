@@ -99,7 +99,8 @@ template <class T, class Function> void activate_with(const Function& function, 
   }
 #pragma GCC unroll 4
   for (int64_t k = 0; k < count; k += kLanes<T>) {
-    const Slope<Register<T>> y = function.at(load(values + k));
+    // Not const: GCC 12 leaves const aggregates of a loop in memory.
+    Slope<Register<T>> y = function.at(load(values + k));
     store(values + k, y.value);
     store(slopes + k, y.slope);
   }

@@ -9,8 +9,9 @@
 namespace clof {
 inline namespace CLOF_ISA {
 
-// Rows in a tile: a multiple of kBlockRows.
+// Rows in a tile: a multiple of the products' blocks of rows.
 constexpr int64_t kMlpTile = 96;
+static_assert(kMlpTile % kBlockRows == 0 && kMlpTile % kTilesBlockRows == 0);
 
 // What all threads share. `columns` are numbers of columns padded to whole registers.
 template <class T> struct MlpShared {
@@ -24,9 +25,10 @@ template <class T> struct MlpShared {
       columns[k] = padded<T>(a.columns[k]);
       widest = columns[k] > widest ? columns[k] : widest;
     }
+    const Products products = products_of(a);
     const auto packed = [&](int64_t depth, int64_t columns) {
-      return Packed<T>{arena.take<T>(Packed<T>::size(depth, columns)), depth, columns, Products{Form::plain, false},
-                       nullptr};
+      T* data = arena.take<T>(Packed<T>::size(depth, columns));
+      return Packed<T>{data, depth, columns, products, arena.take<BFloat16>(products.factor_size(columns, depth))};
     };
     for (int k = 0; k < a.num_linears; ++k) {
       forward[k] = packed(a.columns[k], a.columns[k + 1]);
@@ -42,7 +44,7 @@ template <class T> struct MlpSums {
 
   MlpSums(const MlpArguments& a, Arena& arena) {
     for (int k = 0; k < a.num_linears; ++k) {
-      weight[k] = arena.take<T>(a.columns[k] * padded<T>(a.columns[k + 1]));
+      weight[k] = arena.take<T>(products_of(a).sum_rows(a.columns[k]) * padded<T>(a.columns[k + 1]));
       bias[k] = arena.take<T>(padded<T>(a.columns[k + 1]));
     }
   }
@@ -66,14 +68,16 @@ template <class T> struct MlpSums {
 // One thread's view of a call, and its tile.
 template <class T> struct MlpBlock {
   const MlpArguments& a;
+  Products products;
   MlpShared<T> shared;
   Arena arena;
   T* values[kMaxMlpLinears + 1];  // the input, and what each Linear and its activation made
   T* slopes[kMaxMlpLinears];      // of the activations, in the backward pass
   T *grad, *other_grad, *zeros;   // `zeros` is one row
   char* sums;                     // MlpSums of one chunk
+  OuterRoom outer;                // for the factors of a weight's gradient
 
-  MlpBlock(const MlpArguments& a, void* memory) : a(a), shared(a), arena(memory) {
+  MlpBlock(const MlpArguments& a, void* memory) : a(a), products(products_of(a)), shared(a), arena(memory) {
     // Forward, two matrices take turns.
     for (int k = 0; k <= a.num_linears; ++k) {
       values[k] = k < 2 || a.backward ? matrix(a.backward ? shared.columns[k] : shared.widest) : values[k - 2];
@@ -85,6 +89,7 @@ template <class T> struct MlpBlock {
     other_grad = matrix(shared.widest);
     zeros = arena.take<T>(shared.widest);
     sums = arena.take<char>(MlpSums<T>::bytes(a));
+    outer = OuterRoom(products, kMlpTile, shared.widest, shared.widest, arena);
   }
 
   static MlpMemory memory(const MlpArguments& a) {
@@ -116,7 +121,9 @@ template <class T> struct MlpBlock {
     });
   }
 
-  static int whole_blocks(int count) { return (count + kBlockRows - 1) / kBlockRows * kBlockRows; }
+  int whole_blocks(int count) const {
+    return (count + products.block_rows() - 1) / products.block_rows() * products.block_rows();
+  }
 
   void run(int64_t first, int count) {
     load(first, count);
@@ -186,7 +193,7 @@ template <class T> struct MlpBlock {
   // Gradients of the weights of a Linear; `grad` becomes that of what stood before it.
   void linear_backward(int k, int64_t first, int count, const MlpSums<T>& sums) {
     const int64_t columns = shared.columns[k + 1], before = shared.columns[k];
-    add_outer_of<OuterBlock>(values[k], before, a.columns[k], grad, columns, a.columns[k + 1], count, sums.weight[k]);
+    add_outer(products, values[k], before, a.columns[k], grad, columns, columns, count, sums.weight[k], outer);
     add_rows(sums.bias[k], grad, count, columns);
     if (k == 0 && !a.input_gradients) return;
     product(grad, columns, shared.backward[k], zeros, 0, other_grad, before, whole_blocks(count),
@@ -217,7 +224,10 @@ template <class T> struct MlpBlock {
       const Columns weight{a.linears[k].weight, inputs, 0, inputs};
       pack_transposed(a.storage, weight, outputs, shared.forward[k], 0, 0);
       read_bias(a.storage, a.linears[k].bias, outputs, shared.bias[k]);
-      if (a.backward) pack_rows(a.storage, weight, outputs, shared.backward[k], 0);
+      finish_packing(shared.forward[k]);
+      if (!a.backward) continue;
+      pack_rows(a.storage, weight, outputs, shared.backward[k], 0);
+      finish_packing(shared.backward[k]);
     }
   }
 

@@ -1,7 +1,8 @@
 // In which form products take their factors, and weights in the order in which they are read.
 #pragma once
 
-#include "../kernels/frame_message.h"
+#include "../../functor/arguments.h"
+#include "../kernels/linear.h"
 #include "register.h"
 
 namespace clof {
@@ -65,7 +66,8 @@ struct Products {
   }
 };
 
-inline Form form_of(const FrameMessageArguments& a) {
+// Of the arguments of an operator with Linears.
+template <class Arguments> Form form_of(const Arguments& a) {
   const bool rounds =
       a.storage == Storage::bfloat16 || (a.storage == Storage::float32 && a.precision == MatmulPrecision::medium);
   const bool splits = a.storage == Storage::float32 && a.precision == MatmulPrecision::high;
@@ -78,7 +80,7 @@ inline Form form_of(const FrameMessageArguments& a) {
   return Form::plain;
 }
 
-inline Products products_of(const FrameMessageArguments& a) {
+template <class Arguments> Products products_of(const Arguments& a) {
   return {form_of(a), a.unit == BFloat16Unit::emulated_tiles};
 }
 

@@ -144,24 +144,27 @@ __attribute__((target("avx512bf16"))) inline void store_parts(__m512 first, __m5
   }
 }
 
-// Up to 16 numbers, of `left` that follow; the others are 0.
-CLOF_HD __m512 load_some(const float* from, int64_t left) {
-  const __mmask16 mask = left >= 16 ? __mmask16(0xffff) : left > 0 ? __mmask16((1u << left) - 1) : __mmask16(0);
-  return _mm512_maskz_loadu_ps(mask, from);
+// The lanes that hold the first `count` of some numbers.
+inline __mmask16 first_lanes(int64_t count) {
+  return count >= 16 ? __mmask16(0xffff) : count > 0 ? __mmask16((1u << count) - 1) : __mmask16(0);
 }
 
-// Rows [first, last) of a block of rows of `columns` numbers to a left factor of `depth` pieces.
+// Rows [first, last) of a block of rows of `columns` numbers to a left factor of `depth` pieces; the last may be partly
+// or wholly behind the columns, and is filled with zeros.
 template <int Parts>
 __attribute__((target("avx512bf16"))) void rows_to_pieces(const float* from, int64_t stride, int64_t columns,
                                                           int64_t first, int64_t last, int64_t depth, BFloat16* to) {
+  const int64_t full = columns / kPieceDepth, whole = full < depth ? full : depth, left = columns - whole * kPieceDepth;
+  const __mmask16 low = first_lanes(left), high = first_lanes(left - kPieceDepth / 2);
   for (int64_t r = first; r < last; ++r) {
-    BFloat16* row = to + r / kPieceWidth * depth * Parts * kPieceNumbers + r % kPieceWidth * kPieceDepth;
-    for (int64_t k = 0; k < depth; ++k) {
-      const int64_t column = k * kPieceDepth;
-      const float* at = from + r * stride + column;
-      store_parts<Parts, false>(load_some(at, columns - column), load_some(at + 16, columns - column - 16),
-                                row + k * Parts * kPieceNumbers);
+    const float* at = from + r * stride;
+    BFloat16* piece = to + r / kPieceWidth * depth * Parts * kPieceNumbers + r % kPieceWidth * kPieceDepth;
+    const BFloat16* const end = piece + whole * Parts * kPieceNumbers;
+    for (; piece != end; piece += Parts * kPieceNumbers, at += kPieceDepth) {
+      store_parts<Parts, false>(_mm512_loadu_ps(at), _mm512_loadu_ps(at + kPieceDepth / 2), piece);
     }
+    if (whole == depth) continue;
+    store_parts<Parts, false>(_mm512_maskz_loadu_ps(low, at), _mm512_maskz_loadu_ps(high, at + kPieceDepth / 2), piece);
   }
 }
 

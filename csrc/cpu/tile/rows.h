@@ -21,11 +21,21 @@ inline int64_t bytes_of(Storage storage) {
   return bytes;
 }
 
+// Calls body(first, count) for the whole registers full of `columns` numbers, of which `count` is a constant then, and
+// for what is left.
+template <class T, class Body> CLOF_HD void for_pieces(int64_t columns, const Body& body) {
+  int64_t c = 0;
+  for (; c + kLanes<T> <= columns; c += kLanes<T>) body(c, std::integral_constant<int64_t, kLanes<T>>());
+  if (c < columns) body(c, columns - c);
+}
+
 // Row `row` of a dense (rows, columns) tensor, padded with zeros.
 template <class T> void read_row(const void* tensor, Storage storage, int64_t row, int64_t columns, T* to) {
   with_storage(storage, [&](auto example) {
     const auto* from = static_cast<const decltype(example)*>(tensor) + row * columns;
-    for (int64_t c = 0; c < columns; ++c) to[c] = T(widen(from[c]));
+    for_pieces<T>(columns, [&](int64_t first, auto count) {
+      for (int64_t c = 0; c < count; ++c) to[first + c] = T(widen(from[first + c]));
+    });
   });
   for (int64_t c = columns; c < padded<T>(columns); ++c) to[c] = 0;
 }
@@ -34,7 +44,9 @@ template <class T> void write_row(const T* from, int64_t columns, void* tensor, 
   with_storage(storage, [&](auto example) {
     using U = decltype(example);
     U* to = static_cast<U*>(tensor) + row * columns;
-    for (int64_t c = 0; c < columns; ++c) to[c] = Narrow<U>::from(from[c]);
+    for_pieces<T>(columns, [&](int64_t first, auto count) {
+      for (int64_t c = 0; c < count; ++c) to[first + c] = Narrow<U>::from(from[first + c]);
+    });
   });
 }
 
