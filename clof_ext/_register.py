@@ -71,6 +71,15 @@ def _apply(library: str, op: Operator) -> None:
         torch.library.register_autocast(f"{library}::{stages[0]}", device, torch.float32)
 
 
+def unrecorded(operator: Callable, *arguments):
+    """Call an operator where autograd has nothing to record.
+
+    Otherwise torch asks the rule registered for it, in Python, which takes as long as the kernels of a small graph.
+    """
+    with torch._C._AutoDispatchBelowAutograd():
+        return operator(*arguments)
+
+
 def save(ctx, inputs, output) -> None:
     """Keep an operator's arguments, tensors the way autograd wants them."""
     ctx.save_for_backward(*[value for value in inputs if isinstance(value, Tensor)])

@@ -35,8 +35,20 @@ def coord_head(n_in: int, hidden_dim: int, n_out: int, activation: str, *, tanh:
 
 def linear_tensors(sequence: nn.Sequential) -> list[Tensor]:
     """Weight and, where there is one, bias of every Linear, in order."""
-    linears = [module for module in sequence if isinstance(module, nn.Linear)]
-    return [tensor for linear in linears for tensor in (linear.weight, linear.bias) if tensor is not None]
+    tensors = []
+    for module in sequence:
+        if isinstance(module, nn.Linear):
+            tensors += [_tensor(module, "weight"), _tensor(module, "bias")]
+    return [tensor for tensor in tensors if tensor is not None]
+
+
+def _tensor(module: nn.Module, name: str) -> Tensor | None:
+    """An attribute that is a parameter unless pruning or a parametrization made it something else.
+
+    A module finds its parameters slowly, by way of a failed look-up: six of a layer's cost as much as a small graph.
+    """
+    parameters = module._parameters
+    return parameters[name] if name in parameters else getattr(module, name)
 
 
 def perceptron(part: nn.Sequential, activation: str | None, *inputs: Tensor) -> Tensor:

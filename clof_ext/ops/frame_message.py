@@ -3,6 +3,7 @@
 import math
 from collections.abc import Callable, Sequence
 from contextlib import nullcontext
+from functools import partial
 
 import torch
 from torch import Tensor
@@ -11,7 +12,7 @@ from .. import _check
 from .._backends import Size, fitting, implementation
 from .._precision import matmul_precision
 from .._recompute import double_backward
-from .._register import register_rule, where_given
+from .._register import register_rule, unrecorded, where_given
 from ..graph import EdgePlan, as_plan
 from ..reference import frame_message as plain_frame_message
 from ..reference.frame_message import ACTIVATIONS, BASIS_SIZE
@@ -130,7 +131,7 @@ def frame_message(
             return run(*inputs, weights, *constants)
         try:
             if not recorded:
-                return run(*inputs, weights, *constants)
+                return unrecorded(run, *inputs, weights, *constants)
             return _Recorded.apply(forward, run, constants, *inputs, *weights)
         except Exception:
             # The operator checks for itself; what is wrong is said in more detail, and with the right type, here.
@@ -288,7 +289,7 @@ class _Recorded(torch.autograd.Function):
         ctx.backward_operator = getattr(torch.ops, differentiated.default.namespace).frame_message_backward
         inputs = (*tensors[:N_TENSORS], list(tensors[N_TENSORS:]), *constants)
         _save(ctx, inputs, None)
-        return run(*inputs)
+        return unrecorded(run, *inputs)
 
     @staticmethod
     def backward(ctx, grad_message: Tensor, grad_vector: Tensor) -> tuple:
@@ -299,7 +300,8 @@ class _Recorded(torch.autograd.Function):
 def _gradients(ctx, backward: Callable, grad_message: Tensor, grad_vector: Tensor) -> tuple[list, list]:
     """Gradients of the tensors before the weights and of the weights, of the forward operator."""
     inputs, weights, constants = _restore(ctx)
-    *grads, grad_weights = backward(grad_message, grad_vector, *inputs, weights, *constants)
+    call = backward if torch.is_grad_enabled() else partial(unrecorded, backward)
+    *grads, grad_weights = call(grad_message, grad_vector, *inputs, weights, *constants)
     return where_given(grads, inputs), list(grad_weights)
 
 

@@ -1,6 +1,7 @@
 """A fused multilayer perceptron of rows."""
 
 from collections.abc import Callable, Sequence
+from functools import partial
 
 import torch
 from torch import Tensor
@@ -9,7 +10,7 @@ from .. import _check
 from .._backends import MlpSize, fitting, implementation
 from .._precision import matmul_precision
 from .._recompute import double_backward
-from .._register import register_rule
+from .._register import register_rule, unrecorded
 from ..reference import mlp as plain_mlp
 from ..reference.frame_message import ACTIVATIONS
 
@@ -49,9 +50,10 @@ def mlp(
         (R, out of the last Linear), in the dtype of the inputs. Differentiable in inputs and weights, any number of
         times; second derivatives run through the reference.
 
-    On CPUs the precision of products is that of ``frame_message``. On CUDA devices float32 numbers are multiplied as three products of TF32 parts, with errors near 1e-6, and under
-    ``torch.set_float32_matmul_precision("high")`` or ``"medium"`` as TF32. Torch's own products run float64, more than
-    128 results of a Linear (64 where gradients are recorded), and weights beyond a multiprocessor's shared memory.
+    On CPUs the precision of products is that of ``frame_message``. On CUDA devices float32 numbers are multiplied as
+    three products of TF32 parts, with errors near 1e-6, and under ``torch.set_float32_matmul_precision("high")`` or
+    ``"medium"`` as TF32. Torch's own products run float64, more than 128 results of a Linear (64 where gradients are
+    recorded), and weights beyond a multiprocessor's shared memory.
 
     Raises:
         TypeError, ValueError: a wrong type, dtype, shape, device or option, or too many inputs or Linears.
@@ -74,7 +76,7 @@ def mlp(
         return run(inputs, weights, *constants)
     try:
         if not _recorded(inputs, weights):
-            return run(inputs, weights, *constants)
+            return unrecorded(run, inputs, weights, *constants)
         return _Recorded.apply(run, constants, len(inputs), *inputs, *weights)
     except Exception:
         # The operator checks for itself; what is wrong is said in more detail, and with the right type, here.
@@ -147,14 +149,15 @@ class _Recorded(torch.autograd.Function):
         ctx.backward_operator = getattr(torch.ops, run.default.namespace).mlp_backward
         ctx.constants, ctx.n_inputs = constants, n_inputs
         ctx.save_for_backward(*tensors)
-        return run(list(tensors[:n_inputs]), list(tensors[n_inputs:]), *constants)
+        return unrecorded(run, list(tensors[:n_inputs]), list(tensors[n_inputs:]), *constants)
 
     @staticmethod
     def backward(ctx, grad: Tensor) -> tuple:
         tensors, n = ctx.saved_tensors, ctx.n_inputs
         wanted = any(ctx.needs_input_grad[3 : 3 + n])
         options = *ctx.constants[:N_OPTIONS], wanted, *ctx.constants[N_OPTIONS:]
-        grads, grad_weights = ctx.backward_operator(grad, list(tensors[:n]), list(tensors[n:]), *options)
+        call = ctx.backward_operator if torch.is_grad_enabled() else partial(unrecorded, ctx.backward_operator)
+        grads, grad_weights = call(grad, list(tensors[:n]), list(tensors[n:]), *options)
         return None, None, None, *(grads if wanted else [None] * n), *grad_weights
 
 

@@ -82,10 +82,9 @@ struct Call : FrameMessageCall<FrameMessageArguments> {
   // One stage: all items, each done by the thread that is free first.
   void run(FrameMessageStage stage, int64_t items, int64_t wave = 0) const { workshop.run(items, work(stage, wave)); }
 
-  // A stage over the chunks that adds to the gradients of weights.
-  void run_and_add(FrameMessageStage stage, int64_t wave = 0) const {
-    workshop.run_in_turns(a.chunks.count, sum_groups(a.chunks.count), work(stage, wave),
-                          work(FrameMessageStage::add_sums, wave));
+  // A stage over the chunks that adds to the gradients of weights, and the one that takes its sums.
+  void run_and_add(FrameMessageStage stage, FrameMessageStage add, int64_t wave = 0) const {
+    workshop.run_in_turns(a.chunks.count, sum_groups(a.chunks.count), work(stage, wave), work(add, wave));
   }
 };
 
@@ -117,10 +116,10 @@ template <class... Inputs> struct FrameMessage {
     call.run(FrameMessageStage::pack, 1);
     call.run(FrameMessageStage::nodes, a.chunks.count);
     for (int64_t wave = 0; wave < call.cuts.waves(a.graph); ++wave) {
-      call.run_and_add(FrameMessageStage::backward, wave);
+      call.run_and_add(FrameMessageStage::backward, FrameMessageStage::add_edge_sums, wave);
       if (!a.chunks.closed) call.run(FrameMessageStage::senders, kFrameMessageSlices, wave);
     }
-    call.run_and_add(FrameMessageStage::grad_nodes);
+    call.run_and_add(FrameMessageStage::grad_nodes, FrameMessageStage::add_node_sums);
     call.run(FrameMessageStage::sum_weights, kFrameMessageSlices);
     call.run(FrameMessageStage::grad_weights, 1);
     return gradients.results();

@@ -30,7 +30,11 @@ template <class T> void run(const FrameMessageArguments& a, FrameMessageStage st
     case FrameMessageStage::backward: return BackwardBlock<T>(a, work.worker, work.item).edges(work.wave);
     case FrameMessageStage::senders: return add_to_senders<T>(a, work.wave, work.item);
     case FrameMessageStage::grad_nodes: return BackwardBlock<T>(a, work.worker, work.item).nodes();
-    case FrameMessageStage::add_sums: return BackwardBlock<T>(a, work.worker, work.item).add_sums();
+    case FrameMessageStage::add_edge_sums:
+    case FrameMessageStage::add_node_sums: {
+      BackwardBlock<T> block(a, work.worker, work.item);
+      return block.add_sums(stage == FrameMessageStage::add_edge_sums ? block.of_edges() : block.of_nodes());
+    }
     case FrameMessageStage::sum_weights:
       return sum_pieces<T>(Shared<T>(a).group_sums, WeightGradients<T>::bytes(a), sum_groups(a.chunks.count), work.item,
                            kFrameMessageSlices);

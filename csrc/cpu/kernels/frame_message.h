@@ -29,15 +29,16 @@ struct FrameMessageMemory {
 
 // The stages, in the order in which they run. Between two of them all threads meet.
 enum class FrameMessageStage : int {
-  pack,          // once: weights in the order in which products read them
-  nodes,         // each chunk: what the first Linear makes of its nodes
-  forward,       // each chunk: its messages and vectors
-  backward,      // each chunk: a wave of its edges in reverse
-  senders,       // each slice, unless chunks are closed: what that wave's edges give to their senders
-  grad_nodes,    // each chunk: from the gradients of what `nodes` computed to those of h
-  add_sums,      // after each piece of the two: its weights' gradients to those of its group of chunks, in order
-  sum_weights,   // each slice: weights' gradients, added over the groups
-  grad_weights,  // once: from there to the tensors
+  pack,           // once: weights in the order in which products read them
+  nodes,          // each chunk: what the first Linear makes of its nodes
+  forward,        // each chunk: its messages and vectors
+  backward,       // each chunk: a wave of its edges in reverse
+  senders,        // each slice, unless chunks are closed: what that wave's edges give to their senders
+  add_edge_sums,  // after each wave of a chunk: its weights' gradients to those of its group of chunks, in order
+  grad_nodes,     // each chunk: from the gradients of what `nodes` computed to those of h
+  add_node_sums,  // after each chunk, as above
+  sum_weights,    // each slice: weights' gradients, added over the groups
+  grad_weights,   // once: from there to the tensors
 };
 
 // A piece of a stage: a chunk's or a slice's number, the thread that does it, the wave.

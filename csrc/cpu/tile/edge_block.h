@@ -102,9 +102,9 @@ template <class T> struct Weights {
   }
 };
 
-// Sums of weights' gradients, inputs by outputs; the same members as Weights.
+// Sums of weights' gradients, inputs by outputs; the same members as Weights. Those that nodes add to come first.
 template <class T> struct WeightGradients {
-  T *node, *edge, *node_bias, *radial;
+  T *node, *node_bias, *edge, *radial;
   struct {
     T *weight, *bias;
   } hidden[kMaxHiddenLinears];
@@ -114,8 +114,8 @@ template <class T> struct WeightGradients {
     const Widths<T> width(a);
     const Products products = products_of(a);
     node = arena.take<T>(products.sum_rows(a.node_features) * width.both);
-    edge = arena.take<T>(products.sum_rows(a.edge_features) * width.first);
     node_bias = arena.take<T>(width.first);
+    edge = arena.take<T>(products.sum_rows(a.edge_features) * width.first);
     radial = arena.take<T>(width.first);
     for (int layer = 0; layer < num_hidden(a); ++layer) {
       const LinearSize size = hidden_size(a, layer);
@@ -138,6 +138,8 @@ template <class T> struct WeightGradients {
     WeightGradients(a, arena);
     return arena.used();
   }
+
+  int64_t node_bytes() const { return reinterpret_cast<char*>(edge) - reinterpret_cast<char*>(node); }
 };
 
 // What all threads share.

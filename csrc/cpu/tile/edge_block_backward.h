@@ -41,19 +41,26 @@ template <class T> struct BackwardBlock : EdgeBlock<T> {
   // In its group: what the chunk adds up needs no place of its own.
   bool alone() const { return a.chunks.count == sum_groups(a.chunks.count); }
 
-  void clear_sums() {
-    if (!alone()) std::memset(tile.sums, 0, WeightGradients<T>::bytes(a));
+  // What edges or nodes add to, in bytes of the sums.
+  struct Part {
+    int64_t first, last;
+  };
+  Part of_nodes() const { return {0, sums.node_bytes()}; }
+  Part of_edges() const { return {sums.node_bytes(), WeightGradients<T>::bytes(a)}; }
+
+  void clear_sums(Part part) {
+    if (!alone()) std::memset(tile.sums + part.first, 0, part.last - part.first);
   }
 
   // Those of this worker's last piece of work to those of its group.
-  void add_sums() {
+  void add_sums(Part part) {
     if (alone()) return;
-    add_to(reinterpret_cast<T*>(group_sums()), reinterpret_cast<const T*>(tile.sums),
-           WeightGradients<T>::bytes(a) / int64_t(sizeof(T)));
+    add_to(reinterpret_cast<T*>(group_sums() + part.first), reinterpret_cast<const T*>(tile.sums + part.first),
+           (part.last - part.first) / int64_t(sizeof(T)));
   }
 
   void edges(int64_t wave) {
-    clear_sums();
+    clear_sums(of_edges());
     const EdgeRange range = wave_of(a, chunk, wave);
     for (int64_t edge = range.first; edge < range.last; edge += kTile) {
       const int64_t left = range.last - edge;
@@ -274,7 +281,7 @@ template <class T> struct BackwardBlock : EdgeBlock<T> {
 
   // Gradients of the features of the chunk's nodes and of the weights that read them.
   void nodes() {
-    clear_sums();
+    clear_sums(of_nodes());
     const int64_t last = a.chunks.first_node[chunk + 1];
     const int64_t block = products.block_rows();
     for (int64_t node = a.chunks.first_node[chunk]; node < last; node += block) {

@@ -63,8 +63,8 @@ template <class S> CLOF_HD S exponential(S x) {
 }
 
 #if defined(__AVX512F__)
-// One instruction finds one of 32 numbers in two registers: exp(x) = 2^(k / 32) exp(f), k = round(32 x / ln 2), needs two
-// terms less of a polynomial, since |f| <= ln(2) / 64.
+// One instruction finds one of 32 numbers in two registers: exp(x) = 2^(k / 32) exp(f), k = round(32 x / ln 2), needs
+// two terms less of a polynomial, since |f| <= ln(2) / 64.
 struct PowersOfTwo {
   static constexpr int count = 32;
   static constexpr int bits = 5;  // that number one of them

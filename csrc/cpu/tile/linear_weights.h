@@ -16,8 +16,8 @@ struct Columns {
   int64_t stride, first, count;
 };
 
-// For from * weight^T: inputs by outputs, the inputs from `row_first` and the outputs from `column` on, which is a whole
-// number of registers.
+// For from * weight^T: inputs by outputs, the inputs from `row_first` and the outputs from `column` on, which is a
+// whole number of registers.
 template <class T> void pack_transposed(Storage storage, const Columns& from, int64_t outputs, const Packed<T>& to,
                                         int64_t row_first, int64_t column) {
   with_storage(storage, [&](auto example) {

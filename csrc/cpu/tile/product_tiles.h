@@ -193,7 +193,8 @@ template <int Parts> void columns_to_stripes(const float* from, int64_t stride, 
       const auto row_at = [=](int64_t row) { return at + row * stride; };
       columns_to_piece<Parts>(row_at, rows - k * kPieceDepth, transposed ? upright : to);
       if (!transposed) continue;
-      for (int part = 0; part < Parts; ++part) transpose_piece(upright + part * kPieceNumbers, to + part * kPieceNumbers);
+      for (int part = 0; part < Parts; ++part)
+        transpose_piece(upright + part * kPieceNumbers, to + part * kPieceNumbers);
     }
   }
 }
