@@ -1,4 +1,4 @@
-"""Second derivatives of ops whose kernels have first ones only: the reference is run and differentiated twice."""
+"""Second derivatives that kernels do not make: the reference is run and differentiated twice."""
 
 from collections.abc import Callable, Sequence
 

@@ -51,6 +51,12 @@ STABLE_TORCH_LIBRARY(clof_ext, library) {
   library.def("frame_message_backward(Tensor grad_message, Tensor grad_vector, " CLOF_FRAME_MESSAGE_INPUTS
               ") -> (Tensor grad_h, Tensor grad_pos, Tensor grad_edge_attr, Tensor grad_edge_weight, "
               "Tensor[] grad_weights)");
+  // The weights' gradients have no cotangents here.
+  library.def(
+      "frame_message_double_backward(Tensor grad_grad_h, Tensor grad_grad_pos, Tensor? grad_grad_edge_attr, "
+      "Tensor? grad_grad_edge_weight, Tensor grad_message, Tensor grad_vector, " CLOF_FRAME_MESSAGE_INPUTS
+      ") -> (Tensor grad_grad_message, Tensor grad_grad_vector, Tensor grad_h, Tensor grad_pos, "
+      "Tensor grad_edge_attr, Tensor grad_edge_weight, Tensor[] grad_weights)");
 #undef CLOF_FRAME_MESSAGE_INPUTS
 
   // weights: weight and bias of each Linear. Without `input_gradients` the list of those is empty.
@@ -60,6 +66,11 @@ STABLE_TORCH_LIBRARY(clof_ext, library) {
   library.def(
       "mlp_backward(Tensor grad, Tensor[] inputs, Tensor[] weights, str activation, bool activate_last, "
       "bool input_gradients, str precision=\"highest\") -> (Tensor[] grad_inputs, Tensor[] grad_weights)");
+  // The weights' gradients have no cotangents here.
+  library.def(
+      "mlp_double_backward(Tensor[] grad_grad_inputs, Tensor grad, Tensor[] inputs, Tensor[] weights, str activation, "
+      "bool activate_last, str precision=\"highest\") -> (Tensor grad_grad, Tensor[] grad_inputs, "
+      "Tensor[] grad_weights)");
 
   // The result has the dtype of weight. Without `h_gradient` that of h is empty.
   library.def("add_layer_norm(Tensor x, Tensor h, Tensor weight, Tensor bias, float times, float eps) -> Tensor");

@@ -12,7 +12,7 @@ from .. import _check
 from .._backends import Size, fitting, implementation
 from .._precision import matmul_precision
 from .._recompute import double_backward
-from .._register import register_rule, unrecorded, where_given
+from .._register import no_third_derivative, register_rule, unrecorded, where_given
 from ..graph import EdgePlan, as_plan
 from ..reference import frame_message as plain_frame_message
 from ..reference.frame_message import ACTIVATIONS, BASIS_SIZE
@@ -258,7 +258,10 @@ N_COTANGENTS = 2
 
 
 def _save(ctx, inputs, output) -> None:
-    tensors = N_TENSORS if isinstance(inputs[N_TENSORS], list) else N_TENSORS + N_COTANGENTS
+    is_forward = isinstance(inputs[N_TENSORS], list)
+    tensors = N_TENSORS if is_forward else N_TENSORS + N_COTANGENTS
+    # The derivative of the backward operator asks which gradients have cotangents.
+    ctx.set_materialize_grads(is_forward)
     weights, edges, offsets, *ctx.options = inputs[tensors:]
     ctx.n_tensors = tensors
     ctx.save_for_backward(edges, offsets, *inputs[:tensors], *weights)
@@ -305,8 +308,36 @@ def _gradients(ctx, backward: Callable, grad_message: Tensor, grad_vector: Tenso
     return where_given(grads, inputs), list(grad_weights)
 
 
-def _backward_backward(ctx, *grads):
-    """Derivative of the backward operator, through the reference."""
+def _fake_double_backward(along_h, along_pos, along_edge_attr, along_edge_weight, *inputs):
+    h, pos, weights = *inputs[N_COTANGENTS : N_COTANGENTS + 2], inputs[N_COTANGENTS + N_TENSORS]
+    edge_depth = inputs[N_COTANGENTS + N_TENSORS + 3]
+    cotangents = _fake(h, pos, None, None, weights, None, None, edge_depth)
+    return *cotangents, *_fake_backward(*inputs)
+
+
+def _is_fused(ctx, along_weights: list[Tensor | None]) -> bool:
+    """Whether kernels make the derivative of the backward operator.
+
+    On CPUs they do, if it will not be differentiated again, unless the loss depends on gradients of weights, which that
+    of a force field does not.
+    """
+    last = not torch.is_grad_enabled()
+    return last and ctx.saved_tensors[0].device.type == "cpu" and all(along is None for along in along_weights)
+
+
+def _by_kernels(ctx, operator: Callable, grads: tuple) -> tuple:
+    """Derivative of the backward operator, where the gradients of weights have no cotangents."""
+    given, weights, constants = _restore(ctx)
+    inputs = given[N_COTANGENTS:]
+    directions = [None if value is None else along for along, value in zip(grads, inputs)]
+    for k in range(2):  # h and pos have a direction always
+        directions[k] = torch.zeros_like(inputs[k]) if directions[k] is None else directions[k]
+    *results, grad_weights = unrecorded(operator, *directions, *given, weights, *constants)
+    return _with_constants(ctx, where_given(results, given), list(grad_weights))
+
+
+def _by_reference(ctx, *grads):
+    """Derivative of the backward operator, through the definition."""
     given, weights, constants = _restore(ctx)
     *grads, grad_weights = grads
     present = [value is not None for value in given]
@@ -337,10 +368,21 @@ def _rule(library: str) -> None:
         grads, grad_weights = _gradients(ctx, namespace.frame_message_backward, grad_message, grad_vector)
         return _with_constants(ctx, grads, grad_weights)
 
+    has_kernels = hasattr(namespace, "frame_message_double_backward")
+
+    def backward_backward(ctx, *grads):
+        if has_kernels and _is_fused(ctx, grads[-1]):
+            return _by_kernels(ctx, namespace.frame_message_double_backward, grads)
+        return _by_reference(ctx, *grads)
+
     torch.library.register_fake(f"{library}::frame_message", _fake)
     torch.library.register_fake(f"{library}::frame_message_backward", _fake_backward)
-    for name, backward in (("frame_message", forward_backward), ("frame_message_backward", _backward_backward)):
+    for name, backward in (("frame_message", forward_backward), ("frame_message_backward", backward_backward)):
         torch.library.register_autograd(f"{library}::{name}", backward, setup_context=_save)
+    if has_kernels:
+        name = f"{library}::frame_message_double_backward"
+        torch.library.register_fake(name, _fake_double_backward)
+        torch.library.register_autograd(name, no_third_derivative("frame_message"))
 
 
 register_rule(_rule)

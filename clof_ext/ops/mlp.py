@@ -10,7 +10,7 @@ from .. import _check
 from .._backends import MlpSize, fitting, implementation
 from .._precision import matmul_precision
 from .._recompute import double_backward
-from .._register import register_rule, unrecorded
+from .._register import no_third_derivative, register_rule, unrecorded
 from ..reference import mlp as plain_mlp
 from ..reference.frame_message import ACTIVATIONS
 
@@ -48,7 +48,7 @@ def mlp(
 
     Returns:
         (R, out of the last Linear), in the dtype of the inputs. Differentiable in inputs and weights, any number of
-        times; second derivatives run through the reference.
+        times; second derivatives on GPUs, by gradients of weights, and higher ones run through the reference.
 
     On CPUs the precision of products is that of ``frame_message``. On CUDA devices float32 numbers are multiplied as
     three products of TF32 parts, with errors near 1e-6, and under ``torch.set_float32_matmul_precision("high")`` or
@@ -173,13 +173,38 @@ def _fake_backward(grad, inputs, weights, activation, activate_last, input_gradi
 def _save(ctx, inputs, output) -> None:
     """The arguments of either operator: perhaps a cotangent, two lists of tensors, constants."""
     cotangents = [value for value in inputs[:1] if isinstance(value, Tensor)]
+    # The derivative of the backward operator asks which gradients have cotangents.
+    ctx.set_materialize_grads(not cotangents)
     some, weights, *ctx.constants = inputs[len(cotangents) :]
     ctx.save_for_backward(*cotangents, *some, *weights)
     ctx.n_inputs = len(some)
 
 
-def _backward_backward(ctx, grads: list[Tensor], grad_weights: list[Tensor]) -> tuple:
-    """Derivative of the backward operator, through the reference."""
+def _fake_double_backward(along, grad, inputs, weights, activation, activate_last, precision="highest"):
+    return grad.new_empty(grad.shape), *_fake_backward(grad, inputs, weights, activation, activate_last, True)
+
+
+def _is_fused(ctx, along_weights: list[Tensor | None]) -> bool:
+    """Whether kernels make the derivative of the backward operator; as in frame_message."""
+    last, input_gradients = not torch.is_grad_enabled(), ctx.constants[N_OPTIONS]
+    on_cpu = ctx.saved_tensors[0].device.type == "cpu"
+    return last and input_gradients and on_cpu and all(along is None for along in along_weights)
+
+
+def _by_kernels(ctx, operator: Callable, along_inputs: list[Tensor | None]) -> tuple:
+    """Derivative of the backward operator, where the gradients of weights have no cotangents."""
+    grad, *tensors = ctx.saved_tensors
+    inputs, weights = tensors[: ctx.n_inputs], tensors[ctx.n_inputs :]
+    directions = [
+        torch.zeros_like(value) if along is None else along for along, value in zip(along_inputs, inputs, strict=True)
+    ]
+    constants = *ctx.constants[:N_OPTIONS], *ctx.constants[N_OPTIONS + 1 :]
+    grad_grad, grad_inputs, grad_weights = unrecorded(operator, directions, grad, inputs, weights, *constants)
+    return _with_constants(ctx, grad_grad, list(grad_inputs), list(grad_weights))
+
+
+def _by_reference(ctx, grads: list[Tensor], grad_weights: list[Tensor]) -> tuple:
+    """Derivative of the backward operator, through the definition."""
     grad, *tensors = ctx.saved_tensors
     n = ctx.n_inputs
     options, input_gradients = ctx.constants[:N_OPTIONS], ctx.constants[N_OPTIONS]
@@ -204,10 +229,17 @@ def _rule(library: str) -> None:
         grads, grad_weights = namespace.mlp_backward(grad, list(tensors[:n]), list(tensors[n:]), *options)
         return _with_constants(ctx, list(grads), list(grad_weights))
 
+    def backward_backward(ctx, grads, grad_weights):
+        if _is_fused(ctx, grad_weights):
+            return _by_kernels(ctx, namespace.mlp_double_backward, grads)
+        return _by_reference(ctx, grads, grad_weights)
+
     torch.library.register_fake(f"{library}::mlp", _fake)
     torch.library.register_fake(f"{library}::mlp_backward", _fake_backward)
-    for name, backward in (("mlp", forward_backward), ("mlp_backward", _backward_backward)):
+    torch.library.register_fake(f"{library}::mlp_double_backward", _fake_double_backward)
+    for name, backward in (("mlp", forward_backward), ("mlp_backward", backward_backward)):
         torch.library.register_autograd(f"{library}::{name}", backward, setup_context=_save)
+    torch.library.register_autograd(f"{library}::mlp_double_backward", no_third_derivative("mlp"))
 
 
 register_rule(_rule)

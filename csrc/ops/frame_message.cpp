@@ -88,8 +88,11 @@ struct Call : FrameMessageCall<FrameMessageArguments> {
   }
 };
 
-// The two operators, of the same inputs.
+// The operators, of the same inputs.
 template <class... Inputs> struct FrameMessage {
+  using Gradients = std::tuple<Tensor, Tensor, Tensor, Tensor, std::vector<Tensor>>;
+  using SecondGradients = std::tuple<Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, std::vector<Tensor>>;
+
   static std::tuple<Tensor, Tensor> forward(Inputs... inputs) {
     Call call(inputs...);
     FrameMessageArguments& a = call.a;
@@ -103,10 +106,37 @@ template <class... Inputs> struct FrameMessage {
     return {message, vector};
   }
 
-  static std::tuple<Tensor, Tensor, Tensor, Tensor, std::vector<Tensor>> backward(const Tensor& grad_message,
-                                                                                  const Tensor& grad_vector,
-                                                                                  Inputs... inputs) {
+  static Gradients backward(const Tensor& grad_message, const Tensor& grad_vector, Inputs... inputs) {
     Call call(inputs...);
+    return run_backward(call, grad_message, grad_vector);
+  }
+
+  static SecondGradients double_backward(const Tensor& grad_grad_h, const Tensor& grad_grad_pos,
+                                         const OptionalTensor& grad_grad_edge_attr,
+                                         const OptionalTensor& grad_grad_edge_weight, const Tensor& grad_message,
+                                         const Tensor& grad_vector, Inputs... inputs) {
+    Call call(inputs...);
+    FrameMessageArguments& a = call.a;
+    const Tensor of_h = checked_like(grad_grad_h, call.h, "grad_grad_h", "h");
+    const Tensor of_pos = checked_like(grad_grad_pos, call.pos, "grad_grad_pos", "pos");
+    const auto given = [](const OptionalTensor& tangent, const OptionalTensor& of, const char* name, const char* like) {
+      return tangent.has_value() && of.has_value() ? OptionalTensor(checked_like(*tangent, *of, name, like))
+                                                   : OptionalTensor();
+    };
+    const OptionalTensor of_edge_attr = given(grad_grad_edge_attr, call.edge_attr, "grad_grad_edge_attr", "edge_attr");
+    const OptionalTensor of_edge_weight =
+        given(grad_grad_edge_weight, call.edge_weight, "grad_grad_edge_weight", "edge_weight");
+    Tensor message = empty(call.h, {a.graph.num_nodes, a.hidden}), vector = empty(call.pos, {a.graph.num_nodes, 3});
+    a.second = true;
+    a.tangents = {data(of_h),           data(of_pos),       data(of_edge_attr),
+                  data(of_edge_weight), message.data_ptr(), vector.data_ptr()};
+    auto [grad_h, grad_pos, grad_edge_attr, grad_edge_weight, grad_weights] =
+        run_backward(call, grad_message, grad_vector);
+    return {message, vector, grad_h, grad_pos, grad_edge_attr, grad_edge_weight, grad_weights};
+  }
+
+ private:
+  static Gradients run_backward(Call& call, const Tensor& grad_message, const Tensor& grad_vector) {
     FrameMessageArguments& a = call.a;
     a.backward = true;
     FrameMessageGradients gradients(call, grad_message, grad_vector);
@@ -134,4 +164,5 @@ using CpuFrameMessage = WithFrameMessageInputs<FrameMessage>;
 STABLE_TORCH_LIBRARY_IMPL(clof_ext, CPU, library) {
   library.impl("frame_message", TORCH_BOX(&clof::host::CpuFrameMessage::forward));
   library.impl("frame_message_backward", TORCH_BOX(&clof::host::CpuFrameMessage::backward));
+  library.impl("frame_message_double_backward", TORCH_BOX(&clof::host::CpuFrameMessage::double_backward));
 }

@@ -41,13 +41,9 @@ Tensor mlp(const std::vector<Tensor>& inputs, const std::vector<Tensor>& weights
   return out;
 }
 
-std::tuple<std::vector<Tensor>, std::vector<Tensor>> mlp_backward(const Tensor& grad, const std::vector<Tensor>& inputs,
-                                                                  const std::vector<Tensor>& weights,
-                                                                  const Text& activation, bool activate_last,
-                                                                  bool input_gradients, const Text& precision) {
-  Call call(inputs, weights, activation, activate_last, precision);
+// The backward pass, or its derivative.
+void run_backward(Call& call) {
   MlpArguments& a = call.a;
-  const MlpGradients gradients(call, grad, input_gradients);
   a.backward = true;
   call.allocate();
   call.run(MlpStage::pack, 1);
@@ -56,7 +52,38 @@ std::tuple<std::vector<Tensor>, std::vector<Tensor>> mlp_backward(const Tensor& 
   call.workshop.run_in_turns(a.chunks, groups, call.work(MlpStage::backward), call.work(MlpStage::add_sums));
   call.run(MlpStage::sum_weights, kMlpSlices);
   call.run(MlpStage::grad_weights, 1);
+}
+
+std::tuple<std::vector<Tensor>, std::vector<Tensor>> mlp_backward(const Tensor& grad, const std::vector<Tensor>& inputs,
+                                                                  const std::vector<Tensor>& weights,
+                                                                  const Text& activation, bool activate_last,
+                                                                  bool input_gradients, const Text& precision) {
+  Call call(inputs, weights, activation, activate_last, precision);
+  const MlpGradients gradients(call, grad, input_gradients);
+  run_backward(call);
   return gradients.results();
+}
+
+std::tuple<Tensor, std::vector<Tensor>, std::vector<Tensor>> mlp_double_backward(
+    const std::vector<Tensor>& grad_grad_inputs, const Tensor& grad, const std::vector<Tensor>& inputs,
+    const std::vector<Tensor>& weights, const Text& activation, bool activate_last, const Text& precision) {
+  Call call(inputs, weights, activation, activate_last, precision);
+  MlpArguments& a = call.a;
+  if (grad_grad_inputs.size() != call.inputs.size()) {
+    check::fail("grad_grad_inputs must hold ", call.inputs.size(), " tensors, as inputs does; got ",
+                grad_grad_inputs.size(), ".");
+  }
+  std::vector<Tensor> tangents;
+  for (size_t k = 0; k < call.inputs.size(); ++k) {
+    tangents.push_back(checked_like(grad_grad_inputs[k], call.inputs[k], "each of grad_grad_inputs", "its input"));
+    a.input_tangents[k] = data(tangents[k]);
+  }
+  const MlpGradients gradients(call, grad, true);
+  const Tensor out = call.make_output();
+  a.second = true;
+  run_backward(call);
+  const auto [grad_inputs, grad_weights] = gradients.results();
+  return {out, grad_inputs, grad_weights};
 }
 
 }  // namespace
@@ -65,4 +92,5 @@ std::tuple<std::vector<Tensor>, std::vector<Tensor>> mlp_backward(const Tensor& 
 STABLE_TORCH_LIBRARY_IMPL(clof_ext, CPU, library) {
   library.impl("mlp", TORCH_BOX(&clof::host::mlp));
   library.impl("mlp_backward", TORCH_BOX(&clof::host::mlp_backward));
+  library.impl("mlp_double_backward", TORCH_BOX(&clof::host::mlp_double_backward));
 }

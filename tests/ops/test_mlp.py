@@ -1,5 +1,6 @@
 """The compiled perceptron of rows against its definition: values and derivatives, over options, sizes and dtypes."""
 
+from importlib import import_module
 from itertools import pairwise
 
 import pytest
@@ -114,6 +115,53 @@ def test_the_backward_pass_takes_the_precision_of_the_forward_pass(instruction_s
     assert all(torch.equal(one, two) for one, two in zip(inside, outside, strict=True))
 
 
+def second_derivatives(
+    size: str, dtype: torch.dtype, backend: str, wanted: tuple[bool, ...] | None = None, **options
+) -> list[Tensor]:
+    """Of a number that gradients by the inputs make, by the cotangent, inputs and weights."""
+    inputs, weights = tensors(size, dtype)
+    if backend == "reference":
+        inputs, weights = ([x.detach().double().requires_grad_() for x in some] for some in (inputs, weights))
+    out = ops.mlp(inputs, weights, backend=backend, **options)
+    cotangent = torch.linspace(1, 9, out.numel(), dtype=torch.float64).sin().reshape(out.shape).to(dtype).to(out.dtype)
+    cotangent.requires_grad_()
+    grads = torch.autograd.grad(out, inputs, cotangent, create_graph=True, allow_unused=True, materialize_grads=True)
+    chosen = [grad for grad, one in zip(grads, wanted or [True] * len(grads), strict=True) if one]
+    number = sum((grad * torch.linspace(-1, 2, grad.numel()).to(grad).reshape(grad.shape)).sum() for grad in chosen)
+    variables = [cotangent, *inputs, *weights]
+    return list(torch.autograd.grad(number, variables, allow_unused=True, materialize_grads=True))
+
+
+@pytest.mark.parametrize("dtype", TOLERANCE)
+@pytest.mark.parametrize("activate_last", [False, True])
+@pytest.mark.parametrize("size", [size for size in SIZES if size != "no columns"])
+def test_second_derivatives_by_kernels(
+    size: str, activate_last: bool, dtype: torch.dtype, instruction_set: str, monkeypatch
+):
+    expected = second_derivatives(size, dtype, "reference", activate_last=activate_last)
+    monkeypatch.setattr(import_module("clof_ext.ops.mlp"), "_by_reference", None)
+    found = second_derivatives(size, dtype, "cpu", activate_last=activate_last)
+    assert_agree(found, expected, 5 * TOLERANCE[dtype])
+
+
+@pytest.mark.parametrize("activation", ACTIVATIONS)
+def test_second_derivatives_of_activations(activation: str, instruction_set: str):
+    for dtype in (torch.float64, torch.float32):
+        found, expected = (
+            second_derivatives("odd", dtype, backend, activation=activation, activate_last=True)
+            for backend in ("cpu", "reference")
+        )
+        assert_agree(found, expected, 5 * TOLERANCE[dtype])
+
+
+def test_second_derivatives_in_some_directions():
+    for wanted in ((True, False, False), (False, True, True)):
+        found, expected = (
+            second_derivatives("odd", torch.float64, backend, wanted) for backend in ("cpu", "reference")
+        )
+        assert_agree(found, expected, TOLERANCE[torch.float64])
+
+
 @pytest.mark.parametrize("activate_last", [False, True])
 def test_second_derivatives(activate_last: bool):
     inputs, weights = tensors("odd")
@@ -133,6 +181,11 @@ def test_operators_are_well_declared():
     grad = torch.randn(97, 5, dtype=torch.float64, requires_grad=True)
     for wanted in (True, False):
         torch.library.opcheck(torch.ops.clof_ext.mlp_backward, (grad, inputs, weights, *constants, wanted))
+    plain = [[x.detach() for x in some] for some in (inputs, [grad], inputs, weights)]
+    double_backward = torch.ops.clof_ext.mlp_double_backward
+    torch.library.opcheck(double_backward, (plain[0], plain[1][0], *plain[2:], *constants))
+    with pytest.raises(RuntimeError, match="grad_grad_inputs must hold 3 tensors"):
+        double_backward(plain[0][:2], plain[1][0], *plain[2:], *constants)
 
 
 def test_inputs_that_want_no_gradient_cost_none():

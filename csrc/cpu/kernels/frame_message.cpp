@@ -1,7 +1,7 @@
 #include "frame_message.h"
 
-#include "../tile/edge_block_backward.h"
 #include "../tile/edge_block_forward.h"
+#include "../tile/edge_block_second.h"
 #include "../tile/edge_block_weights.h"
 #include "kernels_of_isa.h"
 
@@ -18,18 +18,34 @@ template <class T> void pack(const FrameMessageArguments& a) {
   tensors.finish_all(weights);
 }
 
+// Calls body with the block of the backward pass, or of its derivative.
+template <class T, class Body>
+void with_block(const FrameMessageArguments& a, const FrameMessageWork& work, const Body& body) {
+  if (a.second) {
+    SecondBlock<T> block(a, work.worker, work.item);
+    body(block);
+  } else {
+    BackwardBlock<T> block(a, work.worker, work.item);
+    body(block);
+  }
+}
+
+template <class T> void nodes(const FrameMessageArguments& a, const FrameMessageWork& work) {
+  const int64_t* node = a.chunks.first_node + work.item;
+  ForwardBlock<T>(a, work.worker).nodes(node[0], node[1]);
+  if (a.second) ForwardBlock<T>(a, work.worker).node_tangents(node[0], node[1]);
+  if (a.backward) with_block<T>(a, work, [](auto& block) { block.clear(); });
+}
+
 template <class T> void run(const FrameMessageArguments& a, FrameMessageStage stage, const FrameMessageWork& work) {
   const int64_t* node = a.chunks.first_node + work.item;
   switch (stage) {
     case FrameMessageStage::pack: return pack<T>(a);
-    case FrameMessageStage::nodes:
-      ForwardBlock<T>(a, work.worker).nodes(node[0], node[1]);
-      if (a.backward) BackwardBlock<T>(a, work.worker, work.item).clear();
-      return;
+    case FrameMessageStage::nodes: return nodes<T>(a, work);
     case FrameMessageStage::forward: return ForwardBlock<T>(a, work.worker).receivers(node[0], node[1]);
-    case FrameMessageStage::backward: return BackwardBlock<T>(a, work.worker, work.item).edges(work.wave);
+    case FrameMessageStage::backward: return with_block<T>(a, work, [&](auto& block) { block.edges(work.wave); });
     case FrameMessageStage::senders: return add_to_senders<T>(a, work.wave, work.item);
-    case FrameMessageStage::grad_nodes: return BackwardBlock<T>(a, work.worker, work.item).nodes();
+    case FrameMessageStage::grad_nodes: return with_block<T>(a, work, [](auto& block) { block.nodes(); });
     case FrameMessageStage::add_edge_sums:
     case FrameMessageStage::add_node_sums: {
       BackwardBlock<T> block(a, work.worker, work.item);

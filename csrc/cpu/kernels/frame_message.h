@@ -14,10 +14,20 @@ struct Chunks {
   bool closed;
 };
 
+// A direction of the inputs, of which null is 0, and the derivatives of the results in it.
+struct FrameMessageTangents {
+  const void *h, *pos;                  // as the inputs; these two are never null
+  const void *edge_attr, *edge_weight;  // as the inputs
+  void *message, *vector;               // as the results
+};
+
 struct FrameMessageArguments : FrameMessageProblem {
   Chunks chunks;
   BFloat16Unit unit;
   bool backward;  // the gradients are used
+  // The gradients are not those of the backward pass, but their derivatives in the direction of the tangents.
+  bool second;
+  FrameMessageTangents tangents;
   void* shared;   // memory for what all threads read, and for sums of weights' gradients
   void* workers;  // memory for the tiles of each thread, one behind the other
 };

@@ -1,6 +1,6 @@
 #include "mlp.h"
 
-#include "../tile/mlp_block.h"
+#include "../tile/mlp_second.h"
 #include "kernels_of_isa.h"
 
 namespace clof {
@@ -10,13 +10,13 @@ template <class T> void run(const MlpArguments& a, MlpStage stage, int64_t item,
   if (stage == MlpStage::sum_weights) {
     return sum_pieces<T>(MlpSums<T>::of_group(a, 0), MlpSums<T>::bytes(a), sum_groups(a.chunks), item, kMlpSlices);
   }
-  MlpBlock<T> block(a, static_cast<char*>(a.workers) + worker * MlpBlock<T>::memory(a).worker);
+  MlpSecondBlock<T> block(a, static_cast<char*>(a.workers) + worker * MlpBlock<T>::memory(a).worker);
   const TileRegisters registers(products_of(a));
   switch (stage) {
     case MlpStage::pack: return block.pack();
     case MlpStage::forward: return block.forward(item);
     case MlpStage::clear_sums: return block.clear_group(item);
-    case MlpStage::backward: return block.backward(item);
+    case MlpStage::backward: return a.second ? block.second(item) : block.backward(item);
     case MlpStage::add_sums: return block.add_sums(item);
     default: return block.write_weight_gradients();
   }

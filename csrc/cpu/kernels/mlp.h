@@ -9,6 +9,10 @@ struct MlpArguments : MlpProblem {
   int64_t chunks;  // ranges of rows, each worked on by one thread at a time
   BFloat16Unit unit;
   bool backward;
+  // The gradients are not those of the backward pass, but their derivatives in the direction of the inputs' tangents;
+  // `out` takes that of the result.
+  bool second;
+  const void* input_tangents[kMaxMlpInputs];
   void* shared;   // memory for what all threads read, and for sums of weights' gradients
   void* workers;  // memory for the tiles of each thread, one behind the other
 };

@@ -1,4 +1,4 @@
-// The activations and their derivatives, over rows of registers.
+// The activations and their first and second derivatives, over rows of registers.
 #pragma once
 
 #include "../kernels/linear.h"
@@ -17,6 +17,12 @@ struct Silu {
     const S s = sigmoid(x), y = x * s;
     return {y, s + (y - y * s)};
   }
+
+  template <class S> static CLOF_HD S curve(S x) {
+    using T = underlying_t<S>;
+    const S s = sigmoid(x), rest = S(T(1)) - s;
+    return s * rest * (S(T(2)) + x * (rest - s));
+  }
 };
 
 struct LeakyRelu {
@@ -28,6 +34,8 @@ struct LeakyRelu {
     const S one(T(1)), below{T(slope)};
     return {select(above, x, below * x), select(above, one, below)};
   }
+
+  template <class S> static CLOF_HD S curve(S) { return S(underlying_t<S>(0)); }
 };
 
 struct Softplus {
@@ -36,6 +44,11 @@ struct Softplus {
     using T = underlying_t<S>;
     const S zero(T(0)), one(T(1)), u = exponential(-absolute(x)), inverse = reciprocal(one + u);
     return {at_least(zero, x) + log_of_one_plus(u), select(positive(x), one, u) * inverse};
+  }
+
+  template <class S> static CLOF_HD S curve(S x) {
+    const S s = sigmoid(x);
+    return s - s * s;
   }
 
   template <class S> static CLOF_HD S log_of_one_plus(S u) {
@@ -58,6 +71,11 @@ struct Tanh {
     const S y = hyperbolic_tangent(x);
     return {y, S(underlying_t<S>(1)) - y * y};
   }
+
+  template <class S> static CLOF_HD S curve(S x) {
+    const S y = hyperbolic_tangent(x);
+    return S(underlying_t<S>(2)) * (y * y * y - y);
+  }
 };
 
 struct Gelu {
@@ -69,6 +87,11 @@ struct Gelu {
     using T = underlying_t<S>;
     const S density = exponential(S(T(-0.5)) * x * x), phi = distribution(x, density);
     return {x * phi, phi + S(T(kInverseRoot2Pi)) * x * density};
+  }
+
+  template <class S> static CLOF_HD S curve(S x) {
+    using T = underlying_t<S>;
+    return S(T(kInverseRoot2Pi)) * exponential(S(T(-0.5)) * x * x) * (S(T(2)) - x * x);
   }
 
   // Phi(x), given exp(-x^2 / 2).
@@ -90,8 +113,13 @@ struct Gelu {
   }
 };
 
-// Replaces `count` numbers by their activation and, where slopes are given, writes the derivatives there.
-template <class T, class Function> void activate_with(const Function& function, T* values, T* slopes, int64_t count) {
+// Replaces `count` numbers by their activation and, where slopes and curves are given, writes the first and second
+// derivatives there.
+template <class T, class Function>
+void activate_with(const Function& function, T* values, T* slopes, T* curves, int64_t count) {
+  if (curves != nullptr) {
+    for (int64_t k = 0; k < count; k += kLanes<T>) store(curves + k, function.curve(load(values + k)));
+  }
   if (slopes == nullptr) {
 #pragma GCC unroll 4
     for (int64_t k = 0; k < count; k += kLanes<T>) store(values + k, function.at(load(values + k)).value);
@@ -108,14 +136,15 @@ template <class T, class Function> void activate_with(const Function& function, 
 
 constexpr double kLeakySlope = 0.2;
 
-template <class T> void activate(Activation activation, T* values, T* slopes, int64_t count) {
+template <class T> void activate(Activation activation, T* values, T* slopes, T* curves, int64_t count) {
+  const auto with = [&](const auto& function) { activate_with(function, values, slopes, curves, count); };
   switch (activation) {
-    case Activation::silu: return activate_with(Silu(), values, slopes, count);
-    case Activation::relu: return activate_with(LeakyRelu{0}, values, slopes, count);
-    case Activation::leaky_relu: return activate_with(LeakyRelu{kLeakySlope}, values, slopes, count);
-    case Activation::softplus: return activate_with(Softplus(), values, slopes, count);
-    case Activation::tanh: return activate_with(Tanh(), values, slopes, count);
-    case Activation::gelu: return activate_with(Gelu(), values, slopes, count);
+    case Activation::silu: return with(Silu());
+    case Activation::relu: return with(LeakyRelu{0});
+    case Activation::leaky_relu: return with(LeakyRelu{kLeakySlope});
+    case Activation::softplus: return with(Softplus());
+    case Activation::tanh: return with(Tanh());
+    case Activation::gelu: return with(Gelu());
   }
 }
 

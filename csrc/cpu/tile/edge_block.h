@@ -32,6 +32,8 @@ template <class T> struct Widths {
   int64_t widest_input() const { return larger(input, features); }
   int64_t widest_hidden() const { return larger(larger(hidden, first), coord); }
   int64_t widest() const { return larger(widest_hidden(), widest_input()); }
+  // With both shares of a node.
+  int64_t longest() const { return larger(widest(), both); }
   // Of what the Linear `layer` of edge_mlp makes.
   int64_t values(int layer) const { return layer == 0 ? first : hidden; }
 
@@ -152,6 +154,8 @@ template <class T> struct Shared {
   char* group_sums;          // WeightGradients of each group of chunks, one behind the other
   T* sender_rows = nullptr;  // (chunks, kFrameMessageWave, first): a wave's edges' share of their senders' `grad_node`
   T* sender_pos = nullptr;   // (chunks, kFrameMessageWave, 3): the same for the gradient of positions
+  // For second derivatives: the same of tangents, and (N, hidden) messages' tangents.
+  T *node_tangent, *grad_node_tangent, *sender_row_tangents, *message_tangent;
 
   explicit Shared(const FrameMessageArguments& a) : arena(a.shared), weights(a, arena) {
     const Widths<T> width(a);
@@ -159,8 +163,14 @@ template <class T> struct Shared {
     if (!a.backward) return;
     grad_node = arena.take<T>(a.graph.num_nodes * width.both);
     group_sums = arena.take<char>(sum_groups(a.chunks.count) * WeightGradients<T>::bytes(a));
+    if (a.second) {
+      node_tangent = arena.take<T>(a.graph.num_nodes * width.both);
+      grad_node_tangent = arena.take<T>(a.graph.num_nodes * width.both);
+      message_tangent = arena.take<T>(a.graph.num_nodes * width.hidden);
+    }
     if (a.chunks.closed) return;
     sender_rows = arena.take<T>(a.chunks.count * kFrameMessageWave * width.first);
+    if (a.second) sender_row_tangents = arena.take<T>(a.chunks.count * kFrameMessageWave * width.first);
     sender_pos = arena.take<T>(a.chunks.count * kFrameMessageWave * 3);
   }
 
@@ -197,6 +207,13 @@ template <class T> struct Tile {
   T* zeros;         // one row, of zeros
   char* sums;       // WeightGradients of a piece of a chunk's work
   OuterRoom outer;  // for the factors of a weight's gradient
+  // For second derivatives: those of activations, which become them times what entered the activation's tangent, and
+  // the tangents of the members above.
+  T *curves[kMaxEdgeLinears], *coord_curves;
+  T *tangents[kMaxEdgeLinears], *gated_tangent, *coord_tangent, *input_tangent;
+  T *radial_tangent, *frame_tangent, *coefficient_tangents, *vector_tangent, *gate_tangent, *weight_tangent;
+  T *grad_tangent, *other_grad_tangent;
+  T *grad_vector_tangent, *grad_coefficient_tangents, *grad_radial_tangent;
 
   Tile(const FrameMessageArguments& a, Arena& arena) {
     const Widths<T> width(a);
@@ -224,7 +241,8 @@ template <class T> struct Tile {
     gated = a.att_mlp.weight == nullptr ? values[a.num_edge_linears - 1] : matrix(width.hidden);
     coord = a.num_coord_linears == 1 ? gated : matrix(width.coord);
     for (T*& slope : slopes) slope = nullptr;
-    coord_slopes = nullptr;
+    for (T*& curve : curves) curve = nullptr;
+    coord_slopes = coord_curves = nullptr;
     if (!a.backward) return;
     for (int layer = 0; layer < a.num_edge_linears; ++layer) slopes[layer] = matrix(width.values(layer));
     if (a.num_coord_linears == 2) coord_slopes = matrix(width.coord);
@@ -236,9 +254,29 @@ template <class T> struct Tile {
     grad_ends = columns(6);
     grad_radial = columns(1);
     grad_message = arena.take<T>(width.hidden);
-    zeros = arena.take<T>(width.widest());
+    zeros = arena.take<T>(width.longest());
     sums = arena.take<char>(WeightGradients<T>::bytes(a));
-    outer = OuterRoom(products_of(a), kTile, width.widest(), Widths<T>::larger(width.widest(), width.both), arena);
+    outer = OuterRoom(products_of(a), kTile, width.widest(), width.longest(), arena);
+    if (!a.second) return;
+    for (int layer = 0; layer < a.num_edge_linears; ++layer) {
+      curves[layer] = matrix(width.values(layer));
+      tangents[layer] = matrix(width.values(layer));
+    }
+    gated_tangent = a.att_mlp.weight == nullptr ? tangents[a.num_edge_linears - 1] : matrix(width.hidden);
+    coord_tangent = a.num_coord_linears == 1 ? gated_tangent : matrix(width.coord);
+    if (a.num_coord_linears == 2) coord_curves = matrix(width.coord);
+    input_tangent = matrix(width.widest_input());
+    radial_tangent = columns(1);
+    frame_tangent = columns(kFrame);
+    coefficient_tangents = columns(3);
+    vector_tangent = columns(3);
+    gate_tangent = columns(1);
+    weight_tangent = columns(1);
+    grad_tangent = matrix(width.widest_hidden());
+    other_grad_tangent = matrix(width.widest_hidden());
+    grad_vector_tangent = columns(3);
+    grad_coefficient_tangents = columns(3);
+    grad_radial_tangent = columns(1);
   }
 };
 
@@ -349,26 +387,34 @@ template <class T> struct EdgeBlock {
         store(value + c, load(of_receiver + c) + load(of_sender + c) + radial * load(of_radial + c));
       });
     }
-    layer(tile.input, width.input, shared.weights.edge, tile.values[0], width.first, tile.values[0], tile.slopes[0]);
+    layer(tile.input, width.input, shared.weights.edge, tile.values[0], width.first,
+          {tile.values[0], tile.slopes[0], tile.curves[0]});
     for (int k = 1; k < a.num_edge_linears; ++k) {
-      hidden_layer(tile.values[k - 1], width.values(k - 1), k - 1, tile.values[k], tile.slopes[k]);
+      hidden_layer(tile.values[k - 1], width.values(k - 1), k - 1, {tile.values[k], tile.slopes[k], tile.curves[k]});
     }
     if (a.att_mlp.weight != nullptr) apply_gate(tile.values[a.num_edge_linears - 1]);
   }
 
-  void hidden_layer(const T* from, int64_t from_width, int number, T* to, T* slopes) {
+  // What an activation makes; slopes and curves may be null.
+  struct Activated {
+    T *values, *slopes, *curves;
+  };
+
+  void hidden_layer(const T* from, int64_t from_width, int number, const Activated& to) {
     const HiddenLinear<T>& linear = shared.weights.hidden[number];
-    layer(from, from_width, linear.forward, linear.bias, 0, to, slopes);
+    layer(from, from_width, linear.forward, linear.bias, 0, to);
   }
 
-  // A Linear and the activation; slopes may be null.
-  void layer(const T* from, int64_t from_width, const Packed<T>& weight, const T* init, int64_t init_stride, T* to,
-             T* slopes) {
+  // A Linear and the activation.
+  void layer(const T* from, int64_t from_width, const Packed<T>& weight, const T* init, int64_t init_stride,
+             const Activated& to) {
     const int64_t to_width = padded<T>(weight.columns);
-    product(from, from_width, weight, init, init_stride, to, to_width, tile.rows, [&](int64_t row, int64_t count) {
-      const int64_t offset = row * to_width;
-      activate(a.activation, to + offset, slopes == nullptr ? nullptr : slopes + offset, count * to_width);
-    });
+    const auto then = [&](int64_t row, int64_t count) {
+      const int64_t at = row * to_width;
+      const auto from_row = [&](T* matrix) -> T* { return matrix == nullptr ? nullptr : matrix + at; };
+      activate(a.activation, to.values + at, from_row(to.slopes), from_row(to.curves), count * to_width);
+    };
+    product(from, from_width, weight, init, init_stride, to.values, to_width, tile.rows, then);
   }
 
   void apply_gate(const T* message) {
@@ -390,7 +436,7 @@ template <class T> struct EdgeBlock {
 
   void coord_mlp() {
     if (a.num_coord_linears == 2) {
-      hidden_layer(tile.gated, width.hidden, num_hidden(a) - 1, tile.coord, tile.coord_slopes);
+      hidden_layer(tile.gated, width.hidden, num_hidden(a) - 1, {tile.coord, tile.coord_slopes, tile.coord_curves});
     }
     for (int k = 0; k < tile.count; ++k) {
       for (int c = 0; c < a.num_axes; ++c) {

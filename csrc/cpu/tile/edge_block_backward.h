@@ -26,7 +26,7 @@ template <class T> struct BackwardBlock : EdgeBlock<T> {
 
   BackwardBlock(const FrameMessageArguments& a, int64_t worker, int64_t chunk)
       : Base(a, worker), chunk(chunk), sums(WeightGradients<T>::at(a, alone() ? group_sums() : tile.sums)) {
-    fill(tile.zeros, width.widest(), T(0));
+    fill(tile.zeros, width.longest(), T(0));
   }
 
   // Sums start at 0: those of the chunk's nodes, and of the weights in the group that the chunk is the first of.
@@ -212,22 +212,21 @@ template <class T> struct BackwardBlock : EdgeBlock<T> {
     for (int layer = a.num_edge_linears - 1; layer > 0; --layer) {
       linear_backward(tile.values[layer - 1], tile.grad, layer - 1, tile.zeros, 0, tile.other_grad,
                       tile.slopes[layer - 1]);
-      T* done = tile.grad;
-      tile.grad = tile.other_grad;
-      tile.other_grad = done;
+      std::swap(tile.grad, tile.other_grad);
     }
     add_to_weights(tile.input, width.input, a.edge_features, tile.grad, width.first, tile.count, sums.edge);
     add_rows_scaled(sums.radial, tile.radial, tile.grad, tile.count, width.first);
     for (int k = 0; k < tile.count; ++k) {
       tile.grad_radial[k] = dot(tile.grad + k * width.first, shared.weights.radial, width.first);
     }
-    if (a.grad_edge_attr != nullptr) grad_edge_attr();
+    if (a.grad_edge_attr != nullptr) grad_edge_attr(tile.grad);
   }
 
-  void grad_edge_attr() {
+  // From the gradient of what the first Linear made.
+  void grad_edge_attr(const T* grad) {
     const Packed<T>& weight = shared.weights.edge_backward;
     const int64_t columns = padded<T>(a.edge_features);
-    product(tile.grad, width.first, weight, tile.zeros, 0, tile.grad_inputs, columns, tile.rows);
+    product(grad, width.first, weight, tile.zeros, 0, tile.grad_inputs, columns, tile.rows);
     for (int k = 0; k < tile.count; ++k) {
       write_row(tile.grad_inputs + k * columns, a.edge_features, a.grad_edge_attr, a.storage, tile.edge[k]);
     }
@@ -252,67 +251,89 @@ template <class T> struct BackwardBlock : EdgeBlock<T> {
     });
   }
 
-  void to_receivers() {
+  // Rows of width.first to those of their receivers (share 0) or senders (share 1).
+  void add_to_nodes(T* nodes, const int32_t* node, int share, const T* rows) {
     for (int k = 0; k < tile.count; ++k) {
-      const int64_t node = tile.receiver[k];
-      add_to(shared.grad_node + node * width.both, tile.grad + k * width.first, width.first);
-      T* grad_pos = static_cast<T*>(a.grad_pos) + 3 * node;
-      for (int c = 0; c < 3; ++c) grad_pos[c] += tile.grad_ends[c * kTile + k];
+      add_to(nodes + node[k] * width.both + share * width.first, rows + k * width.first, width.first);
     }
+  }
+
+  void add_to_grad_pos(const int32_t* node, int share) {
+    for (int k = 0; k < tile.count; ++k) {
+      T* grad_pos = static_cast<T*>(a.grad_pos) + 3 * int64_t(node[k]);
+      for (int c = 0; c < 3; ++c) grad_pos[c] += tile.grad_ends[(3 * share + c) * kTile + k];
+    }
+  }
+
+  void to_receivers() {
+    add_to_nodes(shared.grad_node, tile.receiver, 0, tile.grad);
+    add_to_grad_pos(tile.receiver, 0);
   }
 
   // `place` is the tile's place in the chunk's wave.
   void to_senders(int64_t place) {
     if (a.chunks.closed) {
-      for (int k = 0; k < tile.count; ++k) {
-        const int64_t node = tile.sender[k];
-        add_to(shared.grad_node + node * width.both + width.first, tile.grad + k * width.first, width.first);
-        T* grad_pos = static_cast<T*>(a.grad_pos) + 3 * node;
-        for (int c = 0; c < 3; ++c) grad_pos[c] += tile.grad_ends[(3 + c) * kTile + k];
-      }
+      add_to_nodes(shared.grad_node, tile.sender, 1, tile.grad);
+      add_to_grad_pos(tile.sender, 1);
       return;
     }
-    const int64_t first = chunk * kFrameMessageWave + place;
-    std::memcpy(shared.sender_rows + first * width.first, tile.grad, tile.count * width.first * sizeof(T));
+    keep_for_senders(shared.sender_rows, place, tile.grad);
+    const int64_t first = first_kept(place);
     for (int k = 0; k < tile.count; ++k) {
       for (int c = 0; c < 3; ++c) shared.sender_pos[3 * (first + k) + c] = tile.grad_ends[(3 + c) * kTile + k];
     }
   }
 
+  int64_t first_kept(int64_t place) const { return chunk * kFrameMessageWave + place; }
+
+  void keep_for_senders(T* kept, int64_t place, const T* rows) {
+    std::memcpy(kept + first_kept(place) * width.first, rows, tile.count * width.first * sizeof(T));
+  }
+
   // Gradients of the features of the chunk's nodes and of the weights that read them.
   void nodes() {
     clear_sums(of_nodes());
+    features_of_nodes(shared.grad_node);
+    weights_of_nodes(a.h, shared.grad_node);
+    add_to_node_bias(shared.grad_node);
+  }
+
+  void features_of_nodes(const T* grads) {
     const int64_t last = a.chunks.first_node[chunk + 1];
     const int64_t block = products.block_rows();
     for (int64_t node = a.chunks.first_node[chunk]; node < last; node += block) {
       const int64_t count = last - node < block ? last - node : block;
-      const T* grad = block_of_nodes(node, count);
+      const T* grad = block_of_nodes(grads, node, count);
       product(grad, width.both, shared.weights.node_backward, tile.zeros, 0, tile.grad_inputs, width.features, block);
       for (int64_t k = 0; k < count; ++k) {
         write_row(tile.grad_inputs + k * width.features, a.node_features, a.grad_h, a.storage, node + k);
       }
     }
-    weights_of_nodes();
   }
 
   // The gradients of `count` nodes as a whole block of rows.
-  const T* block_of_nodes(int64_t node, int64_t count) {
-    const T* grad = shared.grad_node + node * width.both;
+  const T* block_of_nodes(const T* grads, int64_t node, int64_t count) {
+    const T* grad = grads + node * width.both;
     if (count == products.block_rows()) return grad;
     fill(tile.values[0], products.block_rows() * width.both, T(0));
     std::memcpy(tile.values[0], grad, count * width.both * sizeof(T));
     return tile.values[0];
   }
 
-  void weights_of_nodes() {
+  void weights_of_nodes(const void* features, const T* grads) {
     const int64_t last = a.chunks.first_node[chunk + 1];
     for (int64_t node = a.chunks.first_node[chunk]; node < last; node += kTile) {
       const int64_t count = last - node < kTile ? last - node : kTile;
       for (int64_t k = 0; k < count; ++k)
-        read_row(a.h, a.storage, node + k, a.node_features, tile.input + k * width.features);
-      const T* grad = shared.grad_node + node * width.both;
-      add_to_weights(tile.input, width.features, a.node_features, grad, width.both, count, sums.node);
-      for (int64_t k = 0; k < count; ++k) add_to(sums.node_bias, grad + k * width.both, width.first);
+        read_row(features, a.storage, node + k, a.node_features, tile.input + k * width.features);
+      add_to_weights(tile.input, width.features, a.node_features, grads + node * width.both, width.both, count,
+                     sums.node);
+    }
+  }
+
+  void add_to_node_bias(const T* grads) {
+    for (int64_t node = a.chunks.first_node[chunk]; node < a.chunks.first_node[chunk + 1]; ++node) {
+      add_to(sums.node_bias, grads + node * width.both, width.first);
     }
   }
 
@@ -334,8 +355,9 @@ template <class T> void add_to_senders(const FrameMessageArguments& a, int64_t w
     for (int64_t edge = range.first; edge < range.last; ++edge) {
       const int64_t node = a.graph.sender[a.graph.by_receiver[edge]];
       const int64_t from = chunk * kFrameMessageWave + (edge - range.first);
-      add_to(shared.grad_node + node * width.both + width.first + first,
-             shared.sender_rows + from * width.first + first, last - first);
+      const int64_t at = node * width.both + width.first + first, kept = from * width.first + first;
+      add_to(shared.grad_node + at, shared.sender_rows + kept, last - first);
+      if (a.second) add_to(shared.grad_node_tangent + at, shared.sender_row_tangents + kept, last - first);
       if (slice > 0) continue;
       T* grad_pos = static_cast<T*>(a.grad_pos) + 3 * node;
       for (int c = 0; c < 3; ++c) grad_pos[c] += shared.sender_pos[3 * from + c];

@@ -13,25 +13,33 @@ template <class T> struct ForwardBlock : EdgeBlock<T> {
   using Base::Base;
 
   // What the first Linear makes of the features of nodes [first, last): the share of a receiver and of a sender.
-  void nodes(int64_t first, int64_t last) {
+  void nodes(int64_t first, int64_t last) { nodes(a.h, shared.weights.node_bias, shared.node, first, last); }
+
+  // Of a direction of the features.
+  void node_tangents(int64_t first, int64_t last) {
+    fill(tile.zeros, width.longest(), T(0));
+    nodes(a.tangents.h, tile.zeros, shared.node_tangent, first, last);
+  }
+
+  void nodes(const void* features, const T* bias, T* to, int64_t first, int64_t last) {
     for (int64_t node = first; node < last; node += kTile) {
       const int64_t count = last - node < kTile ? last - node : kTile;
       const int64_t whole = count / products.block_rows() * products.block_rows();
       for (int64_t k = 0; k < count; ++k)
-        read_row(a.h, a.storage, node + k, a.node_features, tile.input + k * width.features);
-      product(tile.input, width.features, shared.weights.node, shared.weights.node_bias, 0,
-              shared.node + node * width.both, width.both, whole);
+        read_row(features, a.storage, node + k, a.node_features, tile.input + k * width.features);
+      product(tile.input, width.features, shared.weights.node, bias, 0, to + node * width.both, width.both, whole);
       // The last, partial block must not write behind its rows.
-      if (whole < count) partial_nodes(node + whole, count - whole, tile.input + whole * width.features);
+      if (whole < count) {
+        partial_nodes(tile.input + whole * width.features, bias, to + (node + whole) * width.both, count - whole);
+      }
     }
   }
 
-  void partial_nodes(int64_t node, int64_t count, const T* features) {
+  void partial_nodes(const T* features, const T* bias, T* to, int64_t count) {
     // A whole block of rows with both shares needs the room of two blocks of one.
     T* result = tile.values[0];
-    product(features, width.features, shared.weights.node, shared.weights.node_bias, 0, result, width.both,
-            products.block_rows());
-    std::memcpy(shared.node + node * width.both, result, count * width.both * sizeof(T));
+    product(features, width.features, shared.weights.node, bias, 0, result, width.both, products.block_rows());
+    std::memcpy(to, result, count * width.both * sizeof(T));
   }
 
   // Messages and vectors of the receivers [first, last).

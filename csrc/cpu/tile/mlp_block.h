@@ -76,6 +76,10 @@ template <class T> struct MlpBlock {
   T *grad, *other_grad, *zeros;   // `zeros` is one row
   char* sums;                     // MlpSums of one chunk
   OuterRoom outer;                // for the factors of a weight's gradient
+  // For second derivatives: those of the activations, and tangents of `values` and `grad`.
+  T* curves[kMaxMlpLinears];
+  T* tangents[kMaxMlpLinears + 1];
+  T *grad_tangent, *other_grad_tangent;
 
   MlpBlock(const MlpArguments& a, void* memory) : a(a), products(products_of(a)), shared(a), arena(memory) {
     // Forward, two matrices take turns.
@@ -83,6 +87,7 @@ template <class T> struct MlpBlock {
       values[k] = k < 2 || a.backward ? matrix(a.backward ? shared.columns[k] : shared.widest) : values[k - 2];
     }
     for (T*& slope : slopes) slope = nullptr;
+    for (T*& curve : curves) curve = nullptr;
     if (!a.backward) return;
     for (int k = 0; k < a.num_linears; ++k) slopes[k] = activated(k) ? matrix(shared.columns[k + 1]) : nullptr;
     grad = matrix(shared.widest);
@@ -90,6 +95,11 @@ template <class T> struct MlpBlock {
     zeros = arena.take<T>(shared.widest);
     sums = arena.take<char>(MlpSums<T>::bytes(a));
     outer = OuterRoom(products, kMlpTile, shared.widest, shared.widest, arena);
+    if (!a.second) return;
+    for (int k = 0; k < a.num_linears; ++k) curves[k] = activated(k) ? matrix(shared.columns[k + 1]) : nullptr;
+    for (int k = 0; k <= a.num_linears; ++k) tangents[k] = matrix(shared.columns[k]);
+    grad_tangent = matrix(shared.widest);
+    other_grad_tangent = matrix(shared.widest);
   }
 
   static MlpMemory memory(const MlpArguments& a) {
@@ -126,44 +136,50 @@ template <class T> struct MlpBlock {
   }
 
   void run(int64_t first, int count) {
-    load(first, count);
+    load(a.inputs, first, count, values[0]);
     for (int k = 0; k < a.num_linears; ++k) {
       const int64_t columns = shared.columns[k + 1];
       product(values[k], shared.columns[k], shared.forward[k], shared.bias[k], 0, values[k + 1], columns,
               whole_blocks(count), [&](int64_t row, int64_t rows) {
                 if (!activated(k)) return;
                 const int64_t at = row * columns;
-                activate(a.activation, values[k + 1] + at, slopes[k] == nullptr ? nullptr : slopes[k] + at,
-                         rows * columns);
+                const auto from = [&](T* matrix) -> T* { return matrix == nullptr ? nullptr : matrix + at; };
+                activate(a.activation, values[k + 1] + at, from(slopes[k]), from(curves[k]), rows * columns);
               });
     }
   }
 
   // The inputs side by side; rows behind the last one are zeros, because they take part in products.
-  void load(int64_t first, int count) {
+  void load(const void* const* inputs, int64_t first, int count, T* to) {
     const int64_t columns = shared.columns[0];
     for (int k = 0; k < count; ++k) {
-      T* row = values[0] + k * columns;
+      T* row = to + k * columns;
       int64_t at = 0;
       with_storage(a.storage, [&](auto example) {
         for (int input = 0; input < a.num_inputs; ++input) {
           const int64_t width = a.input_columns[input];
-          const auto* from = static_cast<const decltype(example)*>(a.inputs[input]) + (first + k) * width;
+          const auto* from = static_cast<const decltype(example)*>(inputs[input]) + (first + k) * width;
           for (int64_t c = 0; c < width; ++c) row[at++] = T(widen(from[c]));
         }
       });
       for (; at < columns; ++at) row[at] = T(0);
     }
-    fill(values[0] + count * columns, (whole_blocks(count) - count) * columns, T(0));
+    fill(to + count * columns, (whole_blocks(count) - count) * columns, T(0));
+  }
+
+  // The chunk's sums of weights' gradients, at 0.
+  MlpSums<T> start_sums(int64_t chunk) {
+    fill(zeros, shared.widest, T(0));
+    if (!alone()) std::memset(sums, 0, MlpSums<T>::bytes(a));
+    return MlpSums<T>::at(a, alone() ? MlpSums<T>::of_group(a, chunk) : sums);
   }
 
   void backward(int64_t chunk) {
-    if (!alone()) std::memset(sums, 0, MlpSums<T>::bytes(a));
-    const MlpSums<T> chunk_sums = MlpSums<T>::at(a, alone() ? MlpSums<T>::of_group(a, chunk) : sums);
-    fill(zeros, shared.widest, T(0));
+    const MlpSums<T> chunk_sums = start_sums(chunk);
     for_tiles(chunk, [&](int64_t first, int count) {
       run(first, count);
       load_gradients(first, count);
+      if (a.activate_last) multiply_by(grad, slopes[a.num_linears - 1], count * shared.columns[a.num_linears]);
       for (int k = a.num_linears - 1; k >= 0; --k) linear_backward(k, first, count, chunk_sums);
     });
   }
@@ -187,7 +203,6 @@ template <class T> struct MlpBlock {
       read_row(a.grad_out, a.storage, first + k, a.columns[last], grad + k * columns);
     }
     fill(grad + count * columns, (whole_blocks(count) - count) * columns, T(0));
-    if (a.activate_last) multiply_by(grad, slopes[last - 1], count * columns);
   }
 
   // Gradients of the weights of a Linear; `grad` becomes that of what stood before it.
@@ -200,15 +215,13 @@ template <class T> struct MlpBlock {
             [&](int64_t row, int64_t rows) {
               if (k > 0) multiply_by(other_grad + row * before, slopes[k - 1] + row * before, rows * before);
             });
-    if (k == 0) return write_input_gradients(first, count);
-    T* done = grad;
-    grad = other_grad;
-    other_grad = done;
+    if (k == 0) return write_input_gradients(other_grad, first, count);
+    std::swap(grad, other_grad);
   }
 
-  void write_input_gradients(int64_t first, int count) {
+  void write_input_gradients(const T* rows, int64_t first, int count) {
     for (int k = 0; k < count; ++k) {
-      const T* row = other_grad + k * shared.columns[0];
+      const T* row = rows + k * shared.columns[0];
       for (int input = 0; input < a.num_inputs; ++input) {
         write_row(row, a.input_columns[input], a.grad_inputs[input], a.storage, first + k);
         row += a.input_columns[input];
