@@ -32,6 +32,9 @@ CLOF_EXPORT bool select_instruction_set(const std::string& name);
 // What multiplies bfloat16 numbers in frame_message: "none", "pairs", "tiles" or "emulated tiles".
 CLOF_EXPORT std::string bfloat16_unit();
 
+// Gives back what the calling thread keeps for its next call on the CPU, at most 16 MiB.
+CLOF_EXPORT void release_memory();
+
 // Why the CUDA kernels cannot run a frame_message of these sizes on the current device, or nothing.
 CLOF_EXPORT std::optional<std::string> frame_message_limit(const std::string& dtype, int64_t hidden,
                                                            int64_t edge_features, bool backward);

@@ -33,6 +33,8 @@ PYBIND11_MODULE(_C, module) {
              "Use another instruction set, for tests and measurements; False if it is not available.");
   module.def("bfloat16_unit", &clof::bfloat16_unit,
              "What multiplies bfloat16 numbers in frame_message: 'none', 'pairs', 'tiles' or 'emulated tiles'.");
+  module.def("release_memory", &clof::release_memory,
+             "Give back what the calling thread keeps for its next call on the CPU, at most 16 MiB.");
   module.def("frame_message_limit", &clof::frame_message_limit, arg("dtype"), arg("hidden"), arg("edge_features"),
              arg("backward"),
              "Why the CUDA kernels cannot run a frame_message of these sizes on the current device, or None.");

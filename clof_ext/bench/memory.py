@@ -5,6 +5,7 @@ import os
 import torch
 from torch.profiler import ProfilerActivity, profile
 
+from .. import _backends
 from .timing import Call, synchronize
 
 
@@ -14,8 +15,9 @@ def peak_bytes(call: Call, device: torch.device) -> int:
     On GPUs torch's allocator counts. On the CPU its profiler notes every allocation and release that goes through
     torch's allocator, whoever asks for it: eager ops, code that ``torch.compile`` made, or a custom op's kernel. Their
     running sum starts at 0, so its maximum is what the call adds, exactly and without the noise of a process's size,
-    which holds caches of the C library. What a library takes from the operating system itself (scratch of matrix
-    products, a few hundred KB per thread in clof_ext) is in neither count.
+    which holds caches of the C library. What clof_ext keeps for a thread's next call is given back before. What a
+    library takes from the operating system itself (scratch of matrix products, a few hundred KB per thread in clof_ext)
+    is in neither count.
     """
     return _peak_cuda(call, device) if device.type == "cuda" else _peak_cpu(call)
 
@@ -32,6 +34,8 @@ def _peak_cuda(call: Call, device: torch.device) -> int:
 def _peak_cpu(call: Call) -> int:
     # Else the profiler writes its own log lines between ours.
     os.environ.setdefault("KINETO_LOG_LEVEL", "99")
+    if _backends.binary() is not None:
+        _backends.binary().release_memory()
     with profile(activities=[ProfilerActivity.CPU], profile_memory=True) as profiler:
         call()
     events = profiler.profiler.kineto_results.events()

@@ -4,7 +4,7 @@
 #include <atomic>
 #include <thread>
 
-#include "host.h"
+#include "kept_memory.h"
 
 namespace clof::host {
 
@@ -18,15 +18,13 @@ inline int64_t num_chunks(int64_t size, int64_t smallest) {
   return count;
 }
 
-// Memory of a call, and the threads that work in it. It is one piece: of two, the C library would give one back to the
-// system after every call, whose pages come back one fault at a time.
+// Memory of a call, and the threads that work in it.
 class Workshop {
  public:
   Workshop() = default;
   Workshop(const Tensor& like, int64_t shared_bytes, int64_t worker_bytes, int64_t chunks)
       : shared_bytes_(shared_bytes), num_workers_(std::min<int64_t>(torch::stable::get_num_threads(), chunks)) {
-    const int64_t bytes = shared_bytes + worker_bytes * num_workers_;
-    memory_ = torch::stable::new_empty(like, {&bytes, 1}, ScalarType::Byte);
+    memory_ = memory_of_call(like, shared_bytes + worker_bytes * num_workers_);
   }
 
   void* shared() const { return memory_.data_ptr(); }

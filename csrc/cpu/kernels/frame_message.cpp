@@ -11,8 +11,8 @@ namespace CLOF_ISA {
 template <class T> void pack(const FrameMessageArguments& a) {
   Arena arena(a.shared);
   Weights<T> weights(a, arena);
-  // Padding is 0 everywhere.
-  std::memset(a.shared, 0, arena.used());
+  // Padding is 0 everywhere; without it all of a matrix is written.
+  std::memset(a.shared, 0, Widths<T>(a).any_padding(a) ? arena.used() : weights.vector_bytes);
   const WeightTensors<T> tensors(a);
   tensors.read(weights);
   tensors.finish_all(weights);

@@ -34,6 +34,11 @@ template <class T> struct Widths {
   int64_t widest() const { return larger(widest_hidden(), widest_input()); }
   // With both shares of a node.
   int64_t longest() const { return larger(widest(), both); }
+  // Whether a row of what products read or make has padding.
+  bool any_padding(const FrameMessageArguments& a) const {
+    return hidden != a.hidden || first != a.first || coord != a.coord_hidden || features != a.node_features ||
+           input != a.edge_features;
+  }
   // Of what the Linear `layer` of edge_mlp makes.
   int64_t values(int layer) const { return layer == 0 ? first : hidden; }
 
@@ -76,6 +81,7 @@ template <class T> struct Weights {
   T* head_bias;  // (axes,)
   // For the backward pass.
   Packed<T> node_backward, edge_backward;
+  int64_t vector_bytes;  // of everything but matrices, which comes first
 
   Weights(const FrameMessageArguments& a, Arena& arena) {
     const Widths<T> width(a);
@@ -84,20 +90,23 @@ template <class T> struct Weights {
       T* data = arena.take<T>(Packed<T>::size(depth, columns));
       return Packed<T>{data, depth, columns, products, arena.take<BFloat16>(products.factor_size(columns, depth))};
     };
-    node = packed(a.node_features, width.both);
-    edge = packed(a.edge_features, a.first);
     node_bias = arena.take<T>(width.both);
     radial = arena.take<T>(width.first);
     for (int layer = 0; layer < num_hidden(a); ++layer) {
-      const LinearSize size = hidden_size(a, layer);
-      hidden[layer].forward = packed(size.inputs, size.outputs);
-      if (a.backward) hidden[layer].backward = packed(size.outputs, size.inputs);
-      hidden[layer].bias = arena.take<T>(padded<T>(size.outputs));
+      hidden[layer].bias = arena.take<T>(padded<T>(hidden_size(a, layer).outputs));
     }
     gate = arena.take<T>(width.hidden);
     head = arena.take<T>(a.num_axes * width.coord);
     gate_bias = arena.take<T>(1);
     head_bias = arena.take<T>(a.num_axes);
+    vector_bytes = arena.used();
+    node = packed(a.node_features, width.both);
+    edge = packed(a.edge_features, a.first);
+    for (int layer = 0; layer < num_hidden(a); ++layer) {
+      const LinearSize size = hidden_size(a, layer);
+      hidden[layer].forward = packed(size.inputs, size.outputs);
+      if (a.backward) hidden[layer].backward = packed(size.outputs, size.inputs);
+    }
     if (!a.backward) return;
     node_backward = packed(width.both, a.node_features);
     edge_backward = packed(a.first, a.edge_features);
