@@ -384,24 +384,36 @@ template <class T> struct EdgeBlock {
   }
 
   void edge_mlp() {
-    const T* of_radial = shared.weights.radial;
-    for (int k = 0; k < tile.rows; ++k) {
-      T* row = tile.input + k * width.input;
-      if (a.edge_features > 0) read_row(a.edge_attr, a.storage, tile.edge[k], a.edge_features, row);
-      const S radial(tile.radial[k]);
-      const T* of_receiver = shared.node + tile.receiver[k] * width.both;
-      const T* of_sender = shared.node + tile.sender[k] * width.both + width.first;
-      T* value = tile.values[0] + k * width.first;
-      for_registers<T>(width.first, [&](int64_t c) {
-        store(value + c, load(of_receiver + c) + load(of_sender + c) + radial * load(of_radial + c));
-      });
-    }
+    read_edges(a.edge_attr, tile.input);
+    add_shares(shared.node, tile.radial, tile.values[0]);
     layer(tile.input, width.input, shared.weights.edge, tile.values[0], width.first,
           {tile.values[0], tile.slopes[0], tile.curves[0]});
     for (int k = 1; k < a.num_edge_linears; ++k) {
       hidden_layer(tile.values[k - 1], width.values(k - 1), k - 1, {tile.values[k], tile.slopes[k], tile.curves[k]});
     }
     if (a.att_mlp.weight != nullptr) apply_gate(tile.values[a.num_edge_linears - 1]);
+  }
+
+  // Features of the tile's edges.
+  void read_edges(const void* features, T* to) const {
+    if (a.edge_features == 0) return;
+    for (int k = 0; k < tile.rows; ++k) {
+      read_row(features, a.storage, tile.edge[k], a.edge_features, to + k * width.input);
+    }
+  }
+
+  // What the first Linear makes of an edge's nodes and squared length.
+  void add_shares(const T* nodes, const T* radial, T* to) const {
+    const T* weight = shared.weights.radial;
+    for (int k = 0; k < tile.rows; ++k) {
+      const S r(radial[k]);
+      const T* receiver = nodes + tile.receiver[k] * width.both;
+      const T* sender = nodes + tile.sender[k] * width.both + width.first;
+      T* row = to + k * width.first;
+      for_registers<T>(width.first, [&](int64_t c) {
+        store(row + c, load(receiver + c) + load(sender + c) + r * load(weight + c));
+      });
+    }
   }
 
   // What an activation makes; slopes and curves may be null.

@@ -105,21 +105,10 @@ template <class T> struct SecondBlock : BackwardBlock<T> {
   }
 
   void edge_mlp_tangents() {
-    const T* of_radial = shared.weights.radial;
-    for (int k = 0; k < tile.rows; ++k) {
-      const S radial(tile.radial_tangent[k]);
-      const T* of_receiver = shared.node_tangent + tile.receiver[k] * width.both;
-      const T* of_sender = shared.node_tangent + tile.sender[k] * width.both + width.first;
-      T* to = tile.tangents[0] + k * width.first;
-      for_registers<T>(width.first, [&](int64_t c) {
-        store(to + c, load(of_receiver + c) + load(of_sender + c) + radial * load(of_radial + c));
-      });
-    }
+    this->add_shares(shared.node_tangent, tile.radial_tangent, tile.tangents[0]);
     const auto bent = [&](int64_t row, int64_t count) { bend_layer(0, row * width.first, count * width.first); };
     if (has_edge_tangents()) {
-      for (int k = 0; k < tile.rows; ++k) {
-        read_row(a.tangents.edge_attr, a.storage, tile.edge[k], a.edge_features, tile.input_tangent + k * width.input);
-      }
+      this->read_edges(a.tangents.edge_attr, tile.input_tangent);
       product(tile.input_tangent, width.input, shared.weights.edge, tile.tangents[0], width.first, tile.tangents[0],
               width.first, tile.rows, bent);
     } else {
