@@ -6,6 +6,16 @@ import torch
 from torch import Tensor
 
 
+def made_by_kernels(ctx, along_weights: Sequence[Tensor | None]) -> bool:
+    """Whether kernels make the derivative of a backward pass, given the cotangents of its gradients of weights.
+
+    On CPUs they do, if it will not be differentiated again, unless the loss depends on gradients of weights, which that
+    of a force field does not.
+    """
+    last = not torch.is_grad_enabled()
+    return last and ctx.saved_tensors[0].device.type == "cpu" and all(along is None for along in along_weights)
+
+
 def double_backward(
     run: Callable[[list[Tensor]], Tensor | tuple[Tensor, ...]],
     cotangents: Sequence[Tensor],

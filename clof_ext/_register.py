@@ -80,6 +80,11 @@ def unrecorded(operator: Callable, *arguments):
         return operator(*arguments)
 
 
+def in_backward(operator: Callable, *arguments):
+    """Call the operator of a backward pass: recorded where that is to be differentiated in turn."""
+    return operator(*arguments) if torch.is_grad_enabled() else unrecorded(operator, *arguments)
+
+
 def save(ctx, inputs, output) -> None:
     """Keep an operator's arguments, tensors the way autograd wants them."""
     ctx.save_for_backward(*[value for value in inputs if isinstance(value, Tensor)])

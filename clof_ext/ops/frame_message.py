@@ -3,7 +3,6 @@
 import math
 from collections.abc import Callable, Sequence
 from contextlib import nullcontext
-from functools import partial
 
 import torch
 from torch import Tensor
@@ -11,8 +10,8 @@ from torch import Tensor
 from .. import _check
 from .._backends import Size, fitting, implementation
 from .._precision import matmul_precision
-from .._recompute import double_backward
-from .._register import no_third_derivative, register_rule, unrecorded, where_given
+from .._recompute import double_backward, made_by_kernels
+from .._register import in_backward, no_third_derivative, register_rule, unrecorded, where_given
 from ..graph import EdgePlan, as_plan
 from ..reference import frame_message as plain_frame_message
 from ..reference.frame_message import ACTIVATIONS, BASIS_SIZE
@@ -303,8 +302,7 @@ class _Recorded(torch.autograd.Function):
 def _gradients(ctx, backward: Callable, grad_message: Tensor, grad_vector: Tensor) -> tuple[list, list]:
     """Gradients of the tensors before the weights and of the weights, of the forward operator."""
     inputs, weights, constants = _restore(ctx)
-    call = backward if torch.is_grad_enabled() else partial(unrecorded, backward)
-    *grads, grad_weights = call(grad_message, grad_vector, *inputs, weights, *constants)
+    *grads, grad_weights = in_backward(backward, grad_message, grad_vector, *inputs, weights, *constants)
     return where_given(grads, inputs), list(grad_weights)
 
 
@@ -313,16 +311,6 @@ def _fake_double_backward(along_h, along_pos, along_edge_attr, along_edge_weight
     edge_depth = inputs[N_COTANGENTS + N_TENSORS + 3]
     cotangents = _fake(h, pos, None, None, weights, None, None, edge_depth)
     return *cotangents, *_fake_backward(*inputs)
-
-
-def _is_fused(ctx, along_weights: list[Tensor | None]) -> bool:
-    """Whether kernels make the derivative of the backward operator.
-
-    On CPUs they do, if it will not be differentiated again, unless the loss depends on gradients of weights, which that
-    of a force field does not.
-    """
-    last = not torch.is_grad_enabled()
-    return last and ctx.saved_tensors[0].device.type == "cpu" and all(along is None for along in along_weights)
 
 
 def _by_kernels(ctx, operator: Callable, grads: tuple) -> tuple:
@@ -371,7 +359,7 @@ def _rule(library: str) -> None:
     has_kernels = hasattr(namespace, "frame_message_double_backward")
 
     def backward_backward(ctx, *grads):
-        if has_kernels and _is_fused(ctx, grads[-1]):
+        if has_kernels and made_by_kernels(ctx, grads[-1]):
             return _by_kernels(ctx, namespace.frame_message_double_backward, grads)
         return _by_reference(ctx, *grads)
 

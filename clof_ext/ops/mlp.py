@@ -1,7 +1,6 @@
 """A fused multilayer perceptron of rows."""
 
 from collections.abc import Callable, Sequence
-from functools import partial
 
 import torch
 from torch import Tensor
@@ -9,8 +8,8 @@ from torch import Tensor
 from .. import _check
 from .._backends import MlpSize, fitting, implementation
 from .._precision import matmul_precision
-from .._recompute import double_backward
-from .._register import no_third_derivative, register_rule, unrecorded
+from .._recompute import double_backward, made_by_kernels
+from .._register import in_backward, no_third_derivative, register_rule, unrecorded
 from ..reference import mlp as plain_mlp
 from ..reference.frame_message import ACTIVATIONS
 
@@ -156,8 +155,8 @@ class _Recorded(torch.autograd.Function):
         tensors, n = ctx.saved_tensors, ctx.n_inputs
         wanted = any(ctx.needs_input_grad[3 : 3 + n])
         options = *ctx.constants[:N_OPTIONS], wanted, *ctx.constants[N_OPTIONS:]
-        call = ctx.backward_operator if torch.is_grad_enabled() else partial(unrecorded, ctx.backward_operator)
-        grads, grad_weights = call(grad, list(tensors[:n]), list(tensors[n:]), *options)
+        inputs, weights = list(tensors[:n]), list(tensors[n:])
+        grads, grad_weights = in_backward(ctx.backward_operator, grad, inputs, weights, *options)
         return None, None, None, *(grads if wanted else [None] * n), *grad_weights
 
 
@@ -182,13 +181,6 @@ def _save(ctx, inputs, output) -> None:
 
 def _fake_double_backward(along, grad, inputs, weights, activation, activate_last, precision="highest"):
     return grad.new_empty(grad.shape), *_fake_backward(grad, inputs, weights, activation, activate_last, True)
-
-
-def _is_fused(ctx, along_weights: list[Tensor | None]) -> bool:
-    """Whether kernels make the derivative of the backward operator; as in frame_message."""
-    last, input_gradients = not torch.is_grad_enabled(), ctx.constants[N_OPTIONS]
-    on_cpu = ctx.saved_tensors[0].device.type == "cpu"
-    return last and input_gradients and on_cpu and all(along is None for along in along_weights)
 
 
 def _by_kernels(ctx, operator: Callable, along_inputs: list[Tensor | None]) -> tuple:
@@ -230,7 +222,8 @@ def _rule(library: str) -> None:
         return _with_constants(ctx, list(grads), list(grad_weights))
 
     def backward_backward(ctx, grads, grad_weights):
-        if _is_fused(ctx, grad_weights):
+        input_gradients = ctx.constants[N_OPTIONS]
+        if input_gradients and made_by_kernels(ctx, grad_weights):
             return _by_kernels(ctx, namespace.mlp_double_backward, grads)
         return _by_reference(ctx, grads, grad_weights)
 

@@ -136,8 +136,17 @@ void activate_with(const Function& function, T* values, T* slopes, T* curves, in
 
 constexpr double kLeakySlope = 0.2;
 
-template <class T> void activate(Activation activation, T* values, T* slopes, T* curves, int64_t count) {
-  const auto with = [&](const auto& function) { activate_with(function, values, slopes, curves, count); };
+// What an activation makes, rows by rows; slopes and curves may be null.
+template <class T> struct Activated {
+  T *values, *slopes, *curves;
+};
+
+// The numbers [first, first + count).
+template <class T> void activate(Activation activation, const Activated<T>& to, int64_t first, int64_t count) {
+  const auto from = [&](T* numbers) { return numbers == nullptr ? nullptr : numbers + first; };
+  const auto with = [&](const auto& function) {
+    activate_with(function, from(to.values), from(to.slopes), from(to.curves), count);
+  };
   switch (activation) {
     case Activation::silu: return with(Silu());
     case Activation::relu: return with(LeakyRelu{0});

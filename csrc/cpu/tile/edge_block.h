@@ -331,7 +331,7 @@ template <class T> struct EdgeBlock {
   void run(int64_t first, int64_t count) {
     tile.first = first;
     tile.count = int(count);
-    tile.rows = int(count + products.block_rows() - 1) / products.block_rows() * products.block_rows();
+    tile.rows = products.whole_blocks(count);
     tile.filled = tile.rows > padded<T>(count) ? tile.rows : int(padded<T>(count));
     load_edges();
     load_geometry();
@@ -416,26 +416,17 @@ template <class T> struct EdgeBlock {
     }
   }
 
-  // What an activation makes; slopes and curves may be null.
-  struct Activated {
-    T *values, *slopes, *curves;
-  };
-
-  void hidden_layer(const T* from, int64_t from_width, int number, const Activated& to) {
+  void hidden_layer(const T* from, int64_t from_width, int number, const Activated<T>& to) {
     const HiddenLinear<T>& linear = shared.weights.hidden[number];
     layer(from, from_width, linear.forward, linear.bias, 0, to);
   }
 
   // A Linear and the activation.
   void layer(const T* from, int64_t from_width, const Packed<T>& weight, const T* init, int64_t init_stride,
-             const Activated& to) {
+             const Activated<T>& to) {
     const int64_t to_width = padded<T>(weight.columns);
-    const auto then = [&](int64_t row, int64_t count) {
-      const int64_t at = row * to_width;
-      const auto from_row = [&](T* matrix) -> T* { return matrix == nullptr ? nullptr : matrix + at; };
-      activate(a.activation, to.values + at, from_row(to.slopes), from_row(to.curves), count * to_width);
-    };
-    product(from, from_width, weight, init, init_stride, to.values, to_width, tile.rows, then);
+    product(from, from_width, weight, init, init_stride, to.values, to_width, tile.rows,
+            [&](int64_t row, int64_t count) { activate(a.activation, to, row * to_width, count * to_width); });
   }
 
   void apply_gate(const T* message) {

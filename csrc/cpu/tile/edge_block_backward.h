@@ -104,8 +104,12 @@ template <class T> struct BackwardBlock : EdgeBlock<T> {
         tile.grad_radial[k] = tile.message_scale[k] * along;
       }
     }
-    // Rows behind the last edge take part in products.
-    fill(row(tile.grad, tile.count), (tile.rows - tile.count) * width.hidden, T(0));
+    clear_behind(tile.grad, width.hidden);
+  }
+
+  // Rows behind the last edge take part in products.
+  void clear_behind(T* rows, int64_t row_width) {
+    fill(rows + tile.count * row_width, (tile.rows - tile.count) * row_width, T(0));
   }
 
   void load_vector_gradients() {
@@ -137,7 +141,7 @@ template <class T> struct BackwardBlock : EdgeBlock<T> {
     }
     T* grad = tile.other_grad;
     head_backward([&](int64_t at, S by_input) { store(grad + at, by_input * load(tile.coord_slopes + at)); });
-    fill(grad + tile.count * width.coord, (tile.rows - tile.count) * width.coord, T(0));
+    clear_behind(grad, width.coord);
     linear_backward(tile.gated, grad, num_hidden(a) - 1, tile.grad, width.hidden, tile.grad, nullptr);
   }
 
@@ -145,8 +149,12 @@ template <class T> struct BackwardBlock : EdgeBlock<T> {
   template <class Use> void head_backward(const Use& use) {
     if (a.num_axes == 3) head_backward_of<3>(use);
     else head_backward_of<1>(use);
+    add_to_head_bias(tile.grad_coefficients);
+  }
+
+  void add_to_head_bias(const T* columns) {
     for (int c = 0; c < a.num_axes; ++c) {
-      for (int k = 0; k < tile.count; ++k) sums.head_bias[c] += tile.grad_coefficients[c * kTile + k];
+      for (int k = 0; k < tile.count; ++k) sums.head_bias[c] += columns[c * kTile + k];
     }
   }
 

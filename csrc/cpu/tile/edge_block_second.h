@@ -14,7 +14,7 @@ inline namespace CLOF_ISA {
 
 template <class T> struct SecondBlock : BackwardBlock<T> {
   using Base = BackwardBlock<T>;
-  using Base::a, Base::chunk, Base::shared, Base::sums, Base::tile, Base::width;
+  using Base::a, Base::chunk, Base::row, Base::shared, Base::sums, Base::tile, Base::width;
   using S = Register<T>;
   using D = Dual<S>;
   using Both = RowsWithTangents<T>;
@@ -159,7 +159,6 @@ template <class T> struct SecondBlock : BackwardBlock<T> {
     }
   }
 
-  T* row(T* matrix, int k) const { return Base::row(matrix, k); }
   // Of an edge's vector, where it is not cut.
   CLOF_HD T clamped_tangent(int c, int k) const {
     const T t = tile.vector[c * kTile + k];
@@ -194,13 +193,8 @@ template <class T> struct SecondBlock : BackwardBlock<T> {
         tile.grad_radial[k] = tile.message_scale[k] * along;
       }
     }
-    clear_behind(tile.grad, width.hidden);
-    clear_behind(tile.grad_tangent, width.hidden);
-  }
-
-  // Rows behind the last edge take part in products.
-  void clear_behind(T* rows, int64_t row_width) {
-    fill(rows + tile.count * row_width, (tile.rows - tile.count) * row_width, T(0));
+    this->clear_behind(tile.grad, width.hidden);
+    this->clear_behind(tile.grad_tangent, width.hidden);
   }
 
   void load_vector_gradients() {
@@ -223,12 +217,10 @@ template <class T> struct SecondBlock : BackwardBlock<T> {
   void coord_mlp_second() {
     if (a.num_axes == 3) head_second<3>();
     else head_second<1>();
-    for (int c = 0; c < a.num_axes; ++c) {
-      for (int k = 0; k < tile.count; ++k) sums.head_bias[c] += tile.grad_coefficient_tangents[c * kTile + k];
-    }
+    this->add_to_head_bias(tile.grad_coefficient_tangents);
     if (a.num_coord_linears == 1) return;
-    clear_behind(tile.other_grad, width.coord);
-    clear_behind(tile.other_grad_tangent, width.coord);
+    this->clear_behind(tile.other_grad, width.coord);
+    this->clear_behind(tile.other_grad_tangent, width.coord);
     linear_second({tile.gated, tile.gated_tangent}, {tile.other_grad, tile.other_grad_tangent}, num_hidden(a) - 1,
                   {tile.grad, tile.grad_tangent}, width.hidden, {tile.grad, tile.grad_tangent}, nullptr, nullptr);
   }

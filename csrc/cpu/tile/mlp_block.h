@@ -131,20 +131,15 @@ template <class T> struct MlpBlock {
     });
   }
 
-  int whole_blocks(int count) const {
-    return (count + products.block_rows() - 1) / products.block_rows() * products.block_rows();
-  }
-
   void run(int64_t first, int count) {
     load(a.inputs, first, count, values[0]);
     for (int k = 0; k < a.num_linears; ++k) {
       const int64_t columns = shared.columns[k + 1];
       product(values[k], shared.columns[k], shared.forward[k], shared.bias[k], 0, values[k + 1], columns,
-              whole_blocks(count), [&](int64_t row, int64_t rows) {
+              products.whole_blocks(count), [&](int64_t row, int64_t rows) {
                 if (!activated(k)) return;
-                const int64_t at = row * columns;
-                const auto from = [&](T* matrix) -> T* { return matrix == nullptr ? nullptr : matrix + at; };
-                activate(a.activation, values[k + 1] + at, from(slopes[k]), from(curves[k]), rows * columns);
+                const Activated<T> to{values[k + 1], slopes[k], curves[k]};
+                activate(a.activation, to, row * columns, rows * columns);
               });
     }
   }
@@ -164,7 +159,7 @@ template <class T> struct MlpBlock {
       });
       for (; at < columns; ++at) row[at] = T(0);
     }
-    fill(to + count * columns, (whole_blocks(count) - count) * columns, T(0));
+    fill(to + count * columns, (products.whole_blocks(count) - count) * columns, T(0));
   }
 
   // The chunk's sums of weights' gradients, at 0.
@@ -202,7 +197,7 @@ template <class T> struct MlpBlock {
     for (int k = 0; k < count; ++k) {
       read_row(a.grad_out, a.storage, first + k, a.columns[last], grad + k * columns);
     }
-    fill(grad + count * columns, (whole_blocks(count) - count) * columns, T(0));
+    fill(grad + count * columns, (products.whole_blocks(count) - count) * columns, T(0));
   }
 
   // Gradients of the weights of a Linear; `grad` becomes that of what stood before it.
@@ -211,7 +206,7 @@ template <class T> struct MlpBlock {
     add_outer(products, values[k], before, a.columns[k], grad, columns, columns, count, sums.weight[k], outer);
     add_rows(sums.bias[k], grad, count, columns);
     if (k == 0 && !a.input_gradients) return;
-    product(grad, columns, shared.backward[k], zeros, 0, other_grad, before, whole_blocks(count),
+    product(grad, columns, shared.backward[k], zeros, 0, other_grad, before, products.whole_blocks(count),
             [&](int64_t row, int64_t rows) {
               if (k > 0) multiply_by(other_grad + row * before, slopes[k - 1] + row * before, rows * before);
             });

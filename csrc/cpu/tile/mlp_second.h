@@ -31,7 +31,7 @@ template <class T> struct MlpSecondBlock : MlpBlock<T> {
     for (int k = 0; k < a.num_linears; ++k) {
       const int64_t columns = shared.columns[k + 1];
       product(tangents[k], shared.columns[k], shared.forward[k], zeros, 0, tangents[k + 1], columns,
-              this->whole_blocks(count), [&](int64_t row, int64_t rows) {
+              products.whole_blocks(count), [&](int64_t row, int64_t rows) {
                 const int64_t at = row * columns;
                 if (this->activated(k)) bend(tangents[k + 1] + at, slopes[k] + at, curves[k] + at, rows * columns);
               });
@@ -46,7 +46,7 @@ template <class T> struct MlpSecondBlock : MlpBlock<T> {
   void start_gradients(int64_t first, int count) {
     this->load_gradients(first, count);
     const int last = a.num_linears;
-    const int64_t numbers = this->whole_blocks(count) * shared.columns[last];
+    const int64_t numbers = products.whole_blocks(count) * shared.columns[last];
     fill(grad_tangent, numbers, T(0));
     if (a.activate_last) unbend<T>({grad, grad_tangent}, slopes[last - 1], curves[last - 1], 0, numbers);
   }
@@ -60,7 +60,7 @@ template <class T> struct MlpSecondBlock : MlpBlock<T> {
     add(values[k], grad_tangent);
     add(tangents[k], grad);
     add_rows(sums.bias[k], grad_tangent, count, columns);
-    const int rows = this->whole_blocks(count);
+    const int rows = products.whole_blocks(count);
     product(grad, columns, shared.backward[k], zeros, 0, other_grad, before, rows);
     product(grad_tangent, columns, shared.backward[k], zeros, 0, other_grad_tangent, before, rows,
             [&](int64_t row, int64_t block) {

@@ -58,6 +58,8 @@ struct Products {
   int parts() const { return form == Form::split_tiles ? 2 : 1; }
   // Rows of a tile of edges that are multiplied at a time.
   int block_rows() const { return on_tiles() ? kTilesBlockRows : kBlockRows; }
+  // Rows of the blocks that hold `count` rows.
+  int whole_blocks(int64_t count) const { return int(count + block_rows() - 1) / block_rows() * block_rows(); }
   // Rows that sums of outer products write, for `count` of them.
   int64_t sum_rows(int64_t count) const { return on_tiles() ? stripes(count) * kPieceWidth : count; }
   // bfloat16 numbers of a factor with `count` rows or columns.
