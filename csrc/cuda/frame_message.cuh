@@ -84,7 +84,7 @@ template <class Kind, int Width> void ForwardPass<Kind, Width>::run(const FrameM
   start_preparation<Kind, Width>(forward_preparation(p, image, memory + places.image, memory + places.parts), stream);
   const EdgeBlock a = forward_block_of(p, image, memory, places);
   const int shared = ForwardPlace<Kind, Width>::bytes(image);
-  if (p.activation == Activation::silu) start(forward_kernel<Kind, Silu, Width>, blocks, shared, stream, a);
+  if (p.activation == Activation::silu) start(forward_kernel<Kind, SiluOf<Kind>, Width>, blocks, shared, stream, a);
   else start(forward_kernel<Kind, AnyOther, Width>, blocks, shared, stream, a);
   start(forward_join_kernel<Kind, Width>, blocks, 0, stream, a, warps);
 }
@@ -103,7 +103,7 @@ template <class Kind, int Width> void BackwardPass<Kind, Width>::run(const Frame
   const int shared = backward_shared_bytes<Kind, Width>(image);
   for (int64_t begin = 0; begin < p.graph.num_edges; begin += chunk) {
     take_chunk(g, senders, begin, chunk);
-    if (p.activation == Activation::silu) start(backward_kernel<Kind, Silu, Width>, blocks, shared, stream, g);
+    if (p.activation == Activation::silu) start(backward_kernel<Kind, SiluOf<Kind>, Width>, blocks, shared, stream, g);
     else start(backward_kernel<Kind, AnyOther, Width>, blocks, shared, stream, g);
     start(backward_join_kernel<Kind, Width>, blocks, 0, stream, g, blocks * kBackwardWarps);
     start(senders_kernel<Kind, Width>, (p.graph.num_nodes + kBackwardWarps - 1) / kBackwardWarps, 0, stream, senders);

@@ -59,12 +59,12 @@ template <class Kind> struct MlpLaunches {
 };
 
 template <class Kind> void MlpLaunches<Kind>::run_forward(const MlpProblem& p, const Stream& stream) {
-  if (p.activation == Activation::silu) forward<Silu>(p, stream);
+  if (p.activation == Activation::silu) forward<SiluOf<Kind>>(p, stream);
   else forward<AnyOther>(p, stream);
 }
 
 template <class Kind> void MlpLaunches<Kind>::run_backward(const MlpProblem& p, float* sums, const Stream& stream) {
-  if (p.activation == Activation::silu) backward<Silu>(p, sums, stream);
+  if (p.activation == Activation::silu) backward<SiluOf<Kind>>(p, sums, stream);
   else backward<AnyOther>(p, sums, stream);
   finish(p, sums, stream);
 }

@@ -32,7 +32,7 @@ template <class Kind, int Width> void run_forward(const FrameMessageProblem& p, 
   run_preparation<Kind, Width>(forward_preparation(p, image, memory.at(places.image), memory.at(places.parts)));
   const EdgeBlock a = forward_block_of(p, image, memory.at(0), places);
   launch(int(blocks), kBlockThreads, size_t(ForwardPlace<Kind, Width>::bytes(image)), [&] {
-    if (p.activation == Activation::silu) forward<Kind, Silu, Width>(a);
+    if (p.activation == Activation::silu) forward<Kind, SiluOf<Kind>, Width>(a);
     else forward<Kind, AnyOther, Width>(a);
   });
   launch(int(blocks), kBlockThreads, 0, [&] { forward_join<Kind, Width>(a, warps); });
@@ -61,7 +61,7 @@ template <class Kind> void run_backward(const FrameMessageProblem& p, int64_t mo
   for (int64_t begin = 0; begin < p.graph.num_edges; begin += chunk) {
     take_chunk(g, senders, begin, chunk);
     launch(int(blocks), kBlockThreads, shared, [&] {
-      if (p.activation == Activation::silu) backward<Kind, Silu, kWidth>(g);
+      if (p.activation == Activation::silu) backward<Kind, SiluOf<Kind>, kWidth>(g);
       else backward<Kind, AnyOther, kWidth>(g);
     });
     launch(int(blocks), kBlockThreads, 0, [&] { backward_join<kWidth>(g, warps); });

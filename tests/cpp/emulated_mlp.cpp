@@ -33,7 +33,7 @@ template <class Kind, class Function> void run(const MlpProblem& p, int64_t most
 }
 
 template <class Kind> void run(const MlpProblem& p, int64_t most_blocks, bool backward) {
-  if (p.activation == Activation::silu) run<Kind, Silu>(p, most_blocks, backward);
+  if (p.activation == Activation::silu) run<Kind, SiluOf<Kind>>(p, most_blocks, backward);
   else run<Kind, AnyOther>(p, most_blocks, backward);
 }
 

@@ -1,8 +1,8 @@
 // The kinds of numbers that products take: how they lie in memory, and how a product of 16 rows, d = a b + c, is made.
 //
-// A Kind reads and writes 16 bytes, a group of kGroup numbers, at a time. A lane holds its groups of a row in the order
-// in which tensor cores want operands, so that what one product leaves in registers is the next one's operand:
-// rows.cuh says which.
+// An exact Kind loses no more than float32 does. A Kind reads and writes 16 bytes, a group of kGroup numbers, at a
+// time. A lane holds its groups of a row in the order in which tensor cores want operands, so that what one product
+// leaves in registers is the next one's operand: rows.cuh says which.
 #pragma once
 
 #include "warp.cuh"
@@ -13,7 +13,7 @@ namespace clof::cuda {
 struct Tf32 {
   using Stored = float;
   static constexpr int kGroup = 4;
-  static constexpr bool kHalf = false;
+  static constexpr bool kHalf = false, kExact = false;
 
   CLOF_DEVICE static uint32_t operand(float x) { return to_tf32(x); }
   // What lies in the image of weights: rounded once, where that is made.
@@ -29,7 +29,7 @@ struct Tf32 {
 struct Tf32x3 {
   using Stored = float;
   static constexpr int kGroup = 4;
-  static constexpr bool kHalf = false;
+  static constexpr bool kHalf = false, kExact = true;
 
   CLOF_DEVICE static uint32_t operand(float x) { return bits_of(x); }
   CLOF_DEVICE static float prepared(float x) { return x; }
@@ -56,7 +56,7 @@ struct Tf32x3 {
 struct BFloat16Kind {
   using Stored = uint16_t;
   static constexpr int kGroup = 8;
-  static constexpr bool kHalf = true;
+  static constexpr bool kHalf = true, kExact = false;
 
   CLOF_DEVICE static uint32_t pack(float low, float high) { return pack_bfloat16(low, high); }
   CLOF_DEVICE static float low(uint32_t pair) { return low_bfloat16(pair); }
@@ -70,7 +70,7 @@ struct BFloat16Kind {
 struct Float16Kind {
   using Stored = uint16_t;
   static constexpr int kGroup = 8;
-  static constexpr bool kHalf = true;
+  static constexpr bool kHalf = true, kExact = false;
 
   CLOF_DEVICE static uint32_t pack(float low, float high) { return pack_float16(low, high); }
   CLOF_DEVICE static float low(uint32_t pair) { return low_float16(pair); }
