@@ -471,29 +471,45 @@ CLOF_DEVICE void mma_float16(float (&d)[4], const uint32_t (&a)[4], uint32_t b0,
     out[1] = high_float16(x);
   });
 }
-CLOF_DEVICE void load_transposed(uint32_t (&out)[4], const void* row) {
-  const emulated::Machine& m = emulated::machine;
+
+namespace emulated {
+
+// Four matrices of eight rows of eight 16-bit numbers, of which lane 8 k + r names row r of matrix k.
+// part(number, lane) is what a lane gets of a matrix with number(row, column).
+template <class Part> void load_matrices(const char* kind, uint32_t (&out)[4], const void* row, const Part& part) {
+  const Machine& m = machine;
   const uintptr_t offset = reinterpret_cast<uintptr_t>(row) - reinterpret_cast<uintptr_t>(m.shared);
   if (offset % 16 || offset >= m.shared_bytes || offset + 16 > m.shared_bytes) {
-    emulated::fail_warp(m.thread / emulated::kLanes, "address not aligned to 16 bytes, or not of shared memory, in",
-                        "load_transposed");
+    fail_warp(m.thread / kLanes, "address not aligned to 16 bytes, or not of shared memory, in", kind);
   }
   struct Operands {
     uint32_t* out;
     const char* row;
   } mine = {out, static_cast<const char*>(row)};
-  emulated::collective("load_transposed", mine, [](auto lane) {
-    const auto number = [&lane](int matrix, int row, int column) {
-      uint16_t bits;
-      std::memcpy(&bits, lane(8 * matrix + row).row + 2 * column, sizeof bits);
-      return uint32_t(bits);
-    };
-    for (int k = 0; k < emulated::kLanes; ++k) {
+  collective(kind, mine, [&part](auto lane) {
+    for (int k = 0; k < kLanes; ++k) {
       for (int matrix = 0; matrix < 4; ++matrix) {
-        const int row = 2 * (k % 4), column = k / 4;
-        lane(k).out[matrix] = number(matrix, row, column) | number(matrix, row + 1, column) << 16;
+        const auto number = [&lane, matrix](int row, int column) {
+          uint16_t bits;
+          std::memcpy(&bits, lane(8 * matrix + row).row + 2 * column, sizeof bits);
+          return uint32_t(bits);
+        };
+        lane(k).out[matrix] = part(number, k);
       }
     }
+  });
+}
+
+}  // namespace emulated
+
+CLOF_DEVICE void load_transposed(uint32_t (&out)[4], const void* row) {
+  emulated::load_matrices("load_transposed", out, row, [](auto number, int lane) {
+    return number(2 * (lane % 4), lane / 4) | number(2 * (lane % 4) + 1, lane / 4) << 16;
+  });
+}
+CLOF_DEVICE void load_matrices(uint32_t (&out)[4], const void* row) {
+  emulated::load_matrices("load_matrices", out, row, [](auto number, int lane) {
+    return number(lane / 4, 2 * (lane % 4)) | number(lane / 4, 2 * (lane % 4) + 1) << 16;
   });
 }
 

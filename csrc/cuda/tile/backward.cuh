@@ -89,7 +89,7 @@ template <class Kind, class Function, int Width> class BackwardTile {
     of_coordinate.clear();
     of_edge.clear();
 #pragma unroll
-    for (int k = 0; k < 4; ++k) of_head[k] = 0.0f;
+    for (int k = 0; k < 4; ++k) of_head[k] = biases[k] = 0.0f;
     if (lane().number < kScalars) own_scalars()[lane().number] = 0.0f;
   }
 
@@ -122,10 +122,11 @@ template <class Kind, class Function, int Width> class BackwardTile {
     }
     message_again(last_slot, gate, slope);
     if (a.coordinate) {
-      operand(kGradientSlot).rows(grad[0]);
+      const OperandRows<Kind, Width> taken[1] = {OperandRows<Kind, Width>::of(grad[0])};
+      operand(kGradientSlot).rows(taken[0]);
       block_barrier();
-      add_square(of_coordinate, kInputSlot);
-      back_through(a.layout.coordinate_transposed, grad);
+      add_square(of_coordinate, SumPlaces::kCoordinateBias, kInputSlot);
+      product<Kind>(grad, taken, tile.weights.square(a.layout.coordinate_transposed), lane(), NoStart());
       block_barrier();
     }
     message_gradient(edges, own.by_weight, grad[0]);
@@ -138,13 +139,14 @@ template <class Kind, class Function, int Width> class BackwardTile {
         Rows<Width> z;
         take_back(z, slot(k), warp, lane());
         activate<Function>(z, slope, a.activation);
-        operand(kGradientSlot).rows(grad[0]);
+        const OperandRows<Kind, Width> taken[1] = {OperandRows<Kind, Width>::of(grad[0])};
+        operand(kGradientSlot).rows(taken[0]);
         // All lanes have taken back what they kept there.
         warp_barrier();
-        operand(k).rows(z);
+        operand(k).rows(OperandRows<Kind, Width>::of(z));
         block_barrier();
-        add_square(of_layers[k], k);
-        back_through(a.layout.layers_transposed[k], grad);
+        add_square(of_layers[k], k, k);
+        product<Kind>(grad, taken, tile.weights.square(a.layout.layers_transposed[k]), lane(), NoStart());
         scale(grad[0], slope);
         block_barrier();
       }
@@ -161,21 +163,18 @@ template <class Kind, class Function, int Width> class BackwardTile {
   CLOF_DEVICE void finish() {
     float* to = g.sums + int64_t(block_index()) * g.places.total;
 #pragma unroll
-    for (int k = 0; k < kMaxLayers; ++k) {
-      write_matrix(of_layers[k], to + g.places.layers[k], Width, g.first_chunk, warp, lane());
-      write_bias(of_layers[k], to + g.places.biases[k], 0, g.first_chunk, warp, lane());
+    for (int k = 0; k < kMaxLayers; ++k) write(of_layers[k], to + g.places.layers[k], Width);
+    write(of_coordinate, to + g.places.coordinate, Width);
+    if (g.places.edge_columns) write(of_edge, to + g.places.edge, g.places.edge_columns);
+#pragma unroll
+    for (int k = 0; k <= SumPlaces::kFirstBias; ++k) {
+      write_bias<Kind>(biases, to + g.places.biases[k], k, g.first_chunk, warp, lane());
     }
-    write_matrix(of_coordinate, to + g.places.coordinate, Width, g.first_chunk, warp, lane());
-    write_bias(of_coordinate, to + g.places.biases[SumPlaces::kCoordinateBias], 0, g.first_chunk, warp, lane());
-    if (g.places.edge_columns) {
-      write_matrix(of_edge, to + g.places.edge, g.places.edge_columns, g.first_chunk, warp, lane());
-    }
-    write_bias(of_edge, to + g.places.biases[SumPlaces::kFirstBias], 0, g.first_chunk, warp, lane());
-    write_bias(of_edge, to + g.places.radial, 1, g.first_chunk, warp, lane());
+    write_bias<Kind>(biases, to + g.places.radial, kRadialColumn, g.first_chunk, warp, lane());
     if (lane().g < SumPlaces::kHeadRows) {
-      float* head = to + g.places.head + lane().g * Width + 8 * warp + 2 * lane().t;
-      put(head, of_head[0], g.first_chunk);
-      put(head + 1, of_head[1], g.first_chunk);
+      float* head = to + g.places.head + lane().g * Width;
+#pragma unroll
+      for (int k = 0; k < 2; ++k) put(head + right_feature<Kind>(warp, k, lane()), of_head[k], g.first_chunk);
     }
     finish_scalars(to + g.places.scalars);
   }
@@ -190,7 +189,7 @@ template <class Kind, class Function, int Width> class BackwardTile {
   static constexpr int kSquareBlocks = Width / 16, kEdgeBlocks = kEdgeGradientColumns / 16;
   MatrixSums<kSquareBlocks> of_layers[kMaxLayers], of_coordinate;
   MatrixSums<kEdgeBlocks> of_edge;
-  float of_head[4];
+  float of_head[4], biases[4];
 
   CLOF_DEVICE const Lane& lane() const { return tile.lane; }
   CLOF_DEVICE char* slot(int k) const { return slots + k * kSlotBytes<Width>; }
@@ -234,7 +233,7 @@ template <class Kind, class Function, int Width> class BackwardTile {
   CLOF_DEVICE OwnGradients head_gradient(const Edges& edges, const Rows<Width> (&z)[1], int input_slot,
                                          Rows<Width>& grad) {
     const Vec3<float> q = tile.coefficients(z);
-    operand(input_slot).rows(z[0]);
+    operand(input_slot).rows(OperandRows<Kind, Width>::of(z[0]));
     Vec3<float> given = {0.0f, 0.0f, 0.0f};
     if (edges.own_exists) {
       given = mean_scale(a.vector_mean, edges.own_degree()) * Edges::position(g.grad_vector, edges.own.receiver);
@@ -285,7 +284,7 @@ template <class Kind, class Function, int Width> class BackwardTile {
     if (!a.coordinate) return;
     if (a.gated) scale_rows(gated, gate);
     warp_barrier();
-    operand(kInputSlot).rows(gated[0]);
+    operand(kInputSlot).rows(OperandRows<Kind, Width>::of(gated[0]));
   }
 
   CLOF_DEVICE void message_gradient(const Edges& edges, float by_weight, Rows<Width>& grad) {
@@ -348,19 +347,18 @@ template <class Kind, class Function, int Width> class BackwardTile {
     block_barrier();
   }
 
-  CLOF_DEVICE void add_square(MatrixSums<kSquareBlocks>& sums, int input_slot) {
-    add_gradients<Kind, Width>(sums, slot(kGradientSlot), slot(input_slot), Width, warp, lane(), Ones<Kind>(lane()));
+  CLOF_DEVICE void add_square(MatrixSums<kSquareBlocks>& sums, int bias, int input_slot) {
+    add_gradients<Kind, Width>(sums, biases, slot(kGradientSlot), slot(input_slot), Width, warp, lane(),
+                               Ones<Kind>(bias, lane()));
   }
-
-  CLOF_DEVICE void back_through(Matrix transposed, Rows<Width> (&grad)[1]) {
-    Rows<Width> next[1];
-    product<Kind>(next, grad, tile.weights.square(transposed), lane(), NoStart());
-    grad[0] = next[0];
+  template <int Blocks> CLOF_DEVICE void write(const MatrixSums<Blocks>& sums, float* to, int columns) const {
+    write_matrix<Kind>(sums, to, columns, g.first_chunk, warp, lane());
   }
 
   // From the first Linear's output to edge features, and to the weights that multiply them and r.
   CLOF_DEVICE void first_gradient(const Edges& edges, float own_radial, const Rows<Width> (&grad)[1]) {
-    operand(kGradientSlot).rows(grad[0]);
+    const OperandRows<Kind, Width> taken[1] = {OperandRows<Kind, Width>::of(grad[0])};
+    operand(kGradientSlot).rows(taken[0]);
     if (Edges::counts(lane())) numbers.at(EdgeNumbers::kRadial, own_edge()) = own_radial;
     const int columns = a.layout.edge_columns;
     if (columns > 0) {
@@ -372,15 +370,15 @@ template <class Kind, class Function, int Width> class BackwardTile {
 #pragma unroll
         for (int h = 0; h < 2; ++h) to.group(h, p, operand_words<Kind>(units.words[p][0][h]));
       }
-      edge_feature_gradient(edges, grad);
+      edge_feature_gradient(edges, taken);
     }
     block_barrier();
-    add_gradients<Kind, Width>(of_edge, slot(kGradientSlot), slot(kInputSlot), columns, warp, lane(),
-                               OnesAnd<Kind>{&numbers.at(EdgeNumbers::kRadial, 0), lane()});
+    add_gradients<Kind, Width>(of_edge, biases, slot(kGradientSlot), slot(kInputSlot), columns, warp, lane(),
+                               OnesAndRadial<Kind>{&numbers.at(EdgeNumbers::kRadial, 0), lane()});
     block_barrier();
   }
 
-  CLOF_DEVICE void edge_feature_gradient(const Edges& edges, const Rows<Width> (&grad)[1]) {
+  CLOF_DEVICE void edge_feature_gradient(const Edges& edges, const OperandRows<Kind, Width> (&grad)[1]) {
     Rows<kEdgeGradientColumns> part[1];
     product<Kind>(part, grad, tile.weights.template of_edges<Place::kEdges>(a.layout.edge_transposed), lane(),
                   NoStart());

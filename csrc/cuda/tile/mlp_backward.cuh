@@ -30,7 +30,7 @@ template <class Kind, int Width>
 CLOF_DEVICE void add_products(const BlockSums& sums, const char* grad, const char* inputs, int warp, const Lane& lane) {
   static_assert(Width == kMlpWarps / 2 * 16, "eight warps cover all results");
   constexpr int kOwnBlocks = Width / 16;
-  const int row = 16 * (warp / 2), blocks = ((sums.columns + 7) / 8 + 1) / 2, first = warp % 2 * blocks;
+  const int row = 16 * (warp / 2), blocks = (blocks_of<Kind>(sums.columns) + 1) / 2, first = warp % 2 * blocks;
   if (row >= sums.results) return;
   const bool with_bias = sums.bias != nullptr && warp % 2 == 0;
   float square[kOwnBlocks][4] = {}, bias[4] = {};
@@ -55,11 +55,11 @@ CLOF_DEVICE void add_products(const BlockSums& sums, const char* grad, const cha
   }
 #pragma unroll
   for (int h = 0; h < 2; ++h) {
-    const int result = row + lane.g + 8 * h;
+    const int result = left_feature<Kind>(warp / 2, h, lane);
     if (result >= sums.results) continue;
 #pragma unroll
     for (int j = 0; j < kOwnBlocks; ++j) {
-      const int column = 8 * (first + j) + 2 * lane.t;
+      const int column = right_feature<Kind>(first + j, 0, lane);
       if (j >= blocks || column >= sums.columns) continue;
       auto* at = reinterpret_cast<float2*>(sums.to + result * sums.stride + column);
       float2 sum = {square[j][2 * h], square[j][2 * h + 1]};
@@ -124,21 +124,23 @@ template <class Kind, int Width, class Function> class MlpBackwardTile {
       activate<Function>(z, slope, p_.activation);
       // All lanes have taken back what they kept there.
       warp_barrier();
-      writer(kGradients).rows(grad);
-      writer(k).rows(z);
+      const OperandRows<Kind, Width> taken[1] = {OperandRows<Kind, Width>::of(grad)};
+      writer(kGradients).rows(taken[0]);
+      writer(k).rows(OperandRows<Kind, Width>::of(z));
       block_barrier();
       const int64_t place = g_.places.layers[k];
       add_products<Kind, Width>({sums_ + place, Width, bias(k), int(p_.columns[k + 1]), int(p_.columns[k]), fresh},
                                 slot(kGradients), slot(k), warp_, lane());
       Rows<Width> before;
-      product<Kind>(one(before), one(grad), tile_.weights(layout_.layers_transposed[k]), lane(), NoStart());
+      product<Kind>(one(before), taken, tile_.weights(layout_.layers_transposed[k]), lane(), NoStart());
       grad = before;
       scale(grad, slope);
       block_barrier();
     }
-    writer(kGradients).rows(grad);
+    const OperandRows<Kind, Width> taken = OperandRows<Kind, Width>::of(grad);
+    writer(kGradients).rows(taken);
     first_weights(rows, fresh);
-    if (p_.input_gradients) input_gradients(rows, grad);
+    if (p_.input_gradients) input_gradients(rows, taken);
   }
 
  private:
@@ -212,7 +214,7 @@ template <class Kind, int Width, class Function> class MlpBackwardTile {
     }
   }
 
-  CLOF_DEVICE void input_gradients(const MlpTileRows& rows, const Rows<Width>& grad) const {
+  CLOF_DEVICE void input_gradients(const MlpTileRows& rows, const OperandRows<Kind, Width>& grad) const {
     constexpr int kPart = kInputGradientColumns;
 #pragma unroll 1
     for (int k = 0; k < p_.num_inputs; ++k) {

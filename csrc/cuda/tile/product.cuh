@@ -42,21 +42,36 @@ template <class Kind, int Columns> class WeightReader {
   const Stored* odd_;
 };
 
-// Operand registers of steps 2 p and 2 p + 1 along the inputs, from rows in registers.
-template <class Kind, int Width> CLOF_DEVICE void operands(const Rows<Width>& rows, int p, uint32_t (&a)[2][4]) {
+// Rows as operands: rounded once for all products that take them.
+template <class Kind, int Width> struct OperandRows {
+  // Of 16-bit numbers [n][h]: the pair of row g + 8 h; else as in Rows.
+  uint32_t at[Width / 8][Kind::kHalf ? 2 : 4];
+
+  CLOF_DEVICE static OperandRows of(const Rows<Width>& rows) {
+    OperandRows taken;
+#pragma unroll
+    for (int n = 0; n < Width / 8; ++n) {
+      if constexpr (Kind::kHalf) {
+#pragma unroll
+        for (int h = 0; h < 2; ++h) taken.at[n][h] = Kind::pack(rows.at[n][2 * h], rows.at[n][2 * h + 1]);
+      } else {
+#pragma unroll
+        for (int k = 0; k < 4; ++k) taken.at[n][k] = Kind::operand(rows.at[n][k]);
+      }
+    }
+    return taken;
+  }
+};
+
+// Operand registers of steps 2 p and 2 p + 1 along the inputs.
+template <class Kind, int Width>
+CLOF_DEVICE void operands(const OperandRows<Kind, Width>& rows, int p, uint32_t (&a)[2][4]) {
 #pragma unroll
   for (int s = 0; s < 2; ++s) {
-    if constexpr (Kind::kHalf) {
-      const auto& low = rows.at[4 * p + 2 * s];
-      const auto& high = rows.at[4 * p + 2 * s + 1];
-      a[s][0] = Kind::pack(low[0], low[1]);
-      a[s][1] = Kind::pack(low[2], low[3]);
-      a[s][2] = Kind::pack(high[0], high[1]);
-      a[s][3] = Kind::pack(high[2], high[3]);
-    } else {
-      const auto& x = rows.at[2 * p + s];
 #pragma unroll
-      for (int k = 0; k < 4; ++k) a[s][k] = Kind::operand(x[k / 2 + 2 * (k % 2)]);
+    for (int k = 0; k < 4; ++k) {
+      if constexpr (Kind::kHalf) a[s][k] = rows.at[4 * p + 2 * s + k / 2][k % 2];
+      else a[s][k] = rows.at[2 * p + s][k / 2 + 2 * (k % 2)];
     }
   }
 }
@@ -78,7 +93,7 @@ CLOF_DEVICE void multiply_group(Rows<Results> (&sums)[Tiles], const uint32_t (&a
 
 // sums = start + rows W^T, with start(n) the numbers of block n that all rows begin with.
 template <class Kind, int Tiles, int Results, int Inputs, class Start>
-CLOF_DEVICE void product(Rows<Results> (&sums)[Tiles], const Rows<Inputs> (&rows)[Tiles],
+CLOF_DEVICE void product(Rows<Results> (&sums)[Tiles], const OperandRows<Kind, Inputs> (&rows)[Tiles],
                          const typename Kind::Stored* weights, const Lane& lane, const Start& start) {
   const WeightReader<Kind, Inputs> reader(weights, lane);
 #pragma unroll
@@ -101,6 +116,16 @@ CLOF_DEVICE void product(Rows<Results> (&sums)[Tiles], const Rows<Inputs> (&rows
       multiply_group<Kind>(sums, a, reader, p);
     }
   }
+}
+
+// The same for rows that only this product takes.
+template <class Kind, int Tiles, int Results, int Inputs, class Start>
+CLOF_DEVICE void product(Rows<Results> (&sums)[Tiles], const Rows<Inputs> (&rows)[Tiles],
+                         const typename Kind::Stored* weights, const Lane& lane, const Start& start) {
+  OperandRows<Kind, Inputs> taken[Tiles];
+#pragma unroll
+  for (int k = 0; k < Tiles; ++k) taken[k] = OperandRows<Kind, Inputs>::of(rows[k]);
+  product<Kind>(sums, taken, weights, lane, start);
 }
 
 // Rows of an array in memory, of any width; a lane's two.

@@ -129,6 +129,14 @@ CLOF_DEVICE void load_transposed(uint32_t (&out)[4], const void* row) {
                : "r"(address)
                : "memory");
 }
+// The same as they are: out[k] holds of matrix k, of row lane / 4, the four bytes from 4 (lane % 4) on.
+CLOF_DEVICE void load_matrices(uint32_t (&out)[4], const void* row) {
+  const uint32_t address = uint32_t(__cvta_generic_to_shared(row));
+  asm volatile("ldmatrix.sync.aligned.m8n8.x4.shared.b16 {%0,%1,%2,%3}, [%4];"
+               : "=r"(out[0]), "=r"(out[1]), "=r"(out[2]), "=r"(out[3])
+               : "r"(address)
+               : "memory");
+}
 
 }  // namespace clof::cuda
 #endif

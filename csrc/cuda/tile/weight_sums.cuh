@@ -49,31 +49,33 @@ struct EdgeNumbers {
   CLOF_DEVICE float& at(int which, int edge) const { return base[which * kBlockEdges + edge]; }
 };
 
-// Sums of one matrix, of which a warp has `Blocks` blocks of columns; `bias` has those of its bias in the first column,
-// and in the second what the first Linear's matrix has for r.
+// A warp's blocks of columns of a matrix's sums.
 template <int Blocks> struct MatrixSums {
-  float square[Blocks][4], bias[4];
+  float at[Blocks][4];
 
   CLOF_DEVICE void clear() {
 #pragma unroll
-    for (auto& block : square) {
+    for (auto& block : at) {
 #pragma unroll
       for (float& x : block) x = 0.0f;
     }
-#pragma unroll
-    for (float& x : bias) x = 0.0f;
   }
 };
+
+// The first Linears' sums for their biases are columns of one block: that of a matrix is made together with the matrix.
+// One more column has what the first Linear's matrix has for r.
+constexpr int kRadialColumn = SumPlaces::kFirstBias + 1;
+static_assert(kRadialColumn < 8, "a block has eight columns");
 
 // Columns' blocks of a warp: how many, from where.
 CLOF_DEVICE int own_blocks(int columns) { return (columns / 8 + 1) / 2; }
 CLOF_DEVICE int first_block(int columns, int warp) { return warp % 2 * own_blocks(columns); }
 
-// Adds (gradients)^T (inputs of so many columns) over the edges of the block. Columns(s, c) gives the operand registers
-// of what makes the columns of `bias`.
+// Adds (gradients)^T (inputs of so many columns) over the edges of the block. bias_columns(s, c) gives the operand
+// registers of what makes the columns of `biases`.
 template <class Kind, int Width, int Blocks, class BiasColumns>
-CLOF_DEVICE void add_gradients(MatrixSums<Blocks>& sums, const char* grad, const char* inputs, int columns, int warp,
-                               const Lane& lane, const BiasColumns& bias_columns) {
+CLOF_DEVICE void add_gradients(MatrixSums<Blocks>& sums, float (&biases)[4], const char* grad, const char* inputs,
+                               int columns, int warp, const Lane& lane, const BiasColumns& bias_columns) {
   const LeftReader<Kind, Width> left(grad, warp / 2, lane);
   const RightReader<Kind, Width, Blocks / 2> right(inputs, first_block(columns, warp), lane);
 #pragma unroll 4
@@ -84,12 +86,12 @@ CLOF_DEVICE void add_gradients(MatrixSums<Blocks>& sums, const char* grad, const
     for (int j = 0; j < Blocks; j += 2) {
       if (j < own_blocks(columns)) {
         right.read(b, s, j / 2);
-        Kind::multiply(sums.square[j], a, b[0], b[1], sums.square[j]);
-        Kind::multiply(sums.square[j + 1], a, b[2], b[3], sums.square[j + 1]);
+        Kind::multiply(sums.at[j], a, b[0], b[1], sums.at[j]);
+        Kind::multiply(sums.at[j + 1], a, b[2], b[3], sums.at[j + 1]);
       }
     }
     bias_columns(s, c);
-    Kind::multiply(sums.bias, a, c[0], c[1], sums.bias);
+    Kind::multiply(biases, a, c[0], c[1], biases);
   }
 }
 
@@ -97,21 +99,21 @@ CLOF_DEVICE void add_gradients(MatrixSums<Blocks>& sums, const char* grad, const
 template <class Kind> struct Ones {
   uint32_t column;
 
-  CLOF_DEVICE explicit Ones(const Lane& lane) {
+  CLOF_DEVICE Ones(int which, const Lane& lane) {
     uint32_t same;
-    edge_vectors<Kind>(column, same, 0, lane, [&](int) { return lane.g == 0 ? 1.0f : 0.0f; });
+    edge_vectors<Kind>(column, same, 0, lane, [&](int) { return lane.g == which ? 1.0f : 0.0f; });
   }
   CLOF_DEVICE void operator()(int, uint32_t (&c)[2]) const { c[0] = c[1] = column; }
 };
 
-// A column of ones, and one of a number for each edge.
-template <class Kind> struct OnesAnd {
-  const float* numbers;
+// A column of ones for the first Linear's bias, and that of r.
+template <class Kind> struct OnesAndRadial {
+  const float* radial;
   const Lane& lane;
 
   CLOF_DEVICE void operator()(int s, uint32_t (&c)[2]) const {
     edge_vectors<Kind>(c[0], c[1], s, lane, [&](int edge) {
-      return lane.g == 0 ? 1.0f : lane.g == 1 ? numbers[edge] : 0.0f;
+      return lane.g == SumPlaces::kFirstBias ? 1.0f : lane.g == kRadialColumn ? radial[edge] : 0.0f;
     });
   }
 };
@@ -122,40 +124,48 @@ template <class Kind, int Width> CLOF_DEVICE void add_head_gradients(float (&sum
                                                                      int first, int count, const char* inputs, int warp,
                                                                      const Lane& lane) {
   const BlockReader<Kind, Width> right(inputs, warp, lane);
+  constexpr int kSteps = kRows / kStepEdges<Kind>;
   const int which = lane.g - first;
   const bool there = which >= 0 && which < count;
-#pragma unroll 4
-  for (int s = 0; s < kBlockEdges / kStepEdges<Kind>; ++s) {
-    uint32_t a[4] = {}, b[2];
-    edge_vectors<Kind>(a[0], a[2], s, lane, [&](int edge) { return there ? numbers.at(which, edge) : 0.0f; });
-    right.read(b, s);
-    Kind::multiply(sums, a, b[0], b[1], sums);
+#pragma unroll 2
+  for (int tile = 0; tile < kBackwardWarps; ++tile) {
+    uint32_t b[4];
+    right.read(b, tile);
+#pragma unroll
+    for (int k = 0; k < kSteps; ++k) {
+      uint32_t a[4] = {};
+      edge_vectors<Kind>(a[0], a[2], kSteps * tile + k, lane,
+                         [&](int edge) { return there ? numbers.at(which, edge) : 0.0f; });
+      Kind::multiply(sums, a, b[2 * k], b[2 * k + 1], sums);
+    }
   }
 }
 
 // Sums are written by the first chunk of edges, and added to by the others.
 CLOF_DEVICE void put(float* to, float sum, bool first_chunk) { *to = first_chunk ? sum : *to + sum; }
 
-template <int Blocks> CLOF_DEVICE void write_matrix(const MatrixSums<Blocks>& sums, float* to, int columns,
-                                                    bool first_chunk, int warp, const Lane& lane) {
+template <class Kind, int Blocks> CLOF_DEVICE void write_matrix(const MatrixSums<Blocks>& sums, float* to, int columns,
+                                                                bool first_chunk, int warp, const Lane& lane) {
 #pragma unroll
   for (int j = 0; j < Blocks; ++j) {
     const int block = first_block(columns, warp) + j;
     if (j >= own_blocks(columns) || 8 * block >= columns) continue;
 #pragma unroll
     for (int k = 0; k < 4; ++k) {
-      const int row = 16 * (warp / 2) + lane.g + 8 * (k / 2), column = 8 * block + 2 * lane.t + k % 2;
-      put(to + row * columns + column, sums.square[j][k], first_chunk);
+      const int row = left_feature<Kind>(warp / 2, k / 2, lane), column = right_feature<Kind>(block, k % 2, lane);
+      put(to + row * columns + column, sums.at[j][k], first_chunk);
     }
   }
 }
 
-// A column of `bias`: its two numbers lie in the first lane of each row.
-template <int Blocks> CLOF_DEVICE void write_bias(const MatrixSums<Blocks>& sums, float* to, int column,
-                                                  bool first_chunk, int warp, const Lane& lane) {
-  if (warp % 2 || lane.t) return;
-  put(to + 16 * (warp / 2) + lane.g, sums.bias[column], first_chunk);
-  put(to + 16 * (warp / 2) + lane.g + 8, sums.bias[2 + column], first_chunk);
+// A column of `biases`: of every row one lane has it.
+template <class Kind> CLOF_DEVICE void write_bias(const float (&biases)[4], float* to, int column, bool first_chunk,
+                                                  int warp, const Lane& lane) {
+  if (warp % 2 || lane.t != column / 2) return;
+#pragma unroll
+  for (int h = 0; h < 2; ++h) {
+    put(to + left_feature<Kind>(warp / 2, h, lane), column % 2 ? biases[2 * h + 1] : biases[2 * h], first_chunk);
+  }
 }
 
 }  // namespace clof::cuda
