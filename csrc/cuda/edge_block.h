@@ -97,7 +97,7 @@ inline EdgeBlock edge_block_of(const FrameMessageProblem& p, const Image& image)
   a.layers = p.num_edge_linears - 1;
   a.coordinate = p.num_coord_linears == 2;
   a.begin = 0;
-  a.end = p.graph.num_edges;
+  a.end = int(p.graph.num_edges);
   a.pos = static_cast<const float*>(p.pos);
   a.edge_attr = p.edge_attr;
   a.edge_weight = p.edge_weight;
@@ -156,8 +156,8 @@ inline SenderSums senders_of(const EdgeBlockGradients& g, char* memory, const Ba
 inline void take_chunk(EdgeBlockGradients& g, SenderSums& senders, int64_t begin, int64_t chunk) {
   const int64_t edges = g.block.graph.num_edges, end = begin + chunk < edges ? begin + chunk : edges;
   g.first_chunk = begin == 0;
-  g.block.begin = senders.begin = begin;
-  g.block.end = senders.end = end;
+  g.block.begin = senders.begin = int(begin);
+  g.block.end = senders.end = int(end);
 }
 
 inline int64_t first_leading(const FrameMessageProblem& p) { return 2 * p.node_features + 1 + p.edge_features; }
@@ -193,10 +193,9 @@ class Packer {
     const int64_t leading = first_leading(p);
     vector(element(p.edge_mlp[0].weight, 2 * p.node_features), leading, hidden, image.width, image.radial);
     vector(p.att_mlp.weight, 1, hidden, image.width, image.gate);
-    for (int axis = 0; axis < kMaxAxes; ++axis) {
-      const bool there = axis < p.num_axes;
-      vector(there ? element(head.weight, axis * p.hidden) : nullptr, 1, hidden, image.width,
-             image.head + axis * image.width * int(sizeof(float)));
+    matrix(head.weight, hidden, p.num_axes, hidden, false, image.head);
+    if (image.head_transposed.rows) {
+      matrix(head.weight, hidden, p.num_axes, hidden, true, image.head_transposed, image.head_transposed.columns / 4);
     }
     vector(p.att_mlp.bias, 1, 1, 1, image.scalars);
     vector(head.bias, 1, p.num_axes, kMaxAxes, image.scalars + int(sizeof(float)) * kHeadBias);
@@ -222,8 +221,10 @@ class Packer {
     matrix(linear.weight, hidden, hidden, hidden, false, place);
     if (transposed.rows) matrix(linear.weight, hidden, hidden, hidden, true, transposed);
   }
-  void matrix(const void* weight, int64_t leading, int results, int inputs, bool transposed, Matrix place) {
-    jobs_.matrices[jobs_.num_matrices++] = {weight, leading, results, inputs, padded_hidden(p_), transposed, place};
+  void matrix(const void* weight, int64_t leading, int results, int inputs, bool transposed, Matrix place,
+              int spread = 1) {
+    jobs_.matrices[jobs_.num_matrices++] = {weight,     leading, results, inputs, padded_hidden(p_),
+                                            transposed, spread,  place};
   }
   void vector(const void* from, int64_t stride, int count, int padded, int offset) {
     jobs_.vectors[jobs_.num_vectors++] = {from, stride, count, padded, offset};

@@ -20,7 +20,7 @@ template <class Kind, class Function, int Width> __global__ void __launch_bounds
   forward<Kind, Function, Width>(a);
 }
 template <class Kind, int Width> __global__ void __launch_bounds__(kBlockThreads)
-    forward_join_kernel(const __grid_constant__ EdgeBlock a, int64_t warps) {
+    forward_join_kernel(const __grid_constant__ EdgeBlock a, int warps) {
   forward_join<Kind, Width>(a, warps);
 }
 template <class Kind, class Function, int Width> __global__ void __launch_bounds__(kBlockThreads, 1)
@@ -29,7 +29,7 @@ template <class Kind, class Function, int Width> __global__ void __launch_bounds
 }
 // The kind of number has nothing to do with these; it gives each of the files that make them its own.
 template <class Kind, int Width> __global__ void __launch_bounds__(kBlockThreads)
-    backward_join_kernel(const __grid_constant__ EdgeBlockGradients a, int64_t warps) {
+    backward_join_kernel(const __grid_constant__ EdgeBlockGradients a, int warps) {
   backward_join<Width>(a, warps);
 }
 template <class Kind, int Width> __global__ void __launch_bounds__(kBlockThreads)
@@ -86,7 +86,7 @@ template <class Kind, int Width> void ForwardPass<Kind, Width>::run(const FrameM
   const int shared = ForwardPlace<Kind, Width>::bytes(image);
   if (p.activation == Activation::silu) start(forward_kernel<Kind, SiluOf<Kind>, Width>, blocks, shared, stream, a);
   else start(forward_kernel<Kind, AnyOther, Width>, blocks, shared, stream, a);
-  start(forward_join_kernel<Kind, Width>, blocks, 0, stream, a, warps);
+  start(forward_join_kernel<Kind, Width>, blocks, 0, stream, a, int(warps));
 }
 
 template <class Kind, int Width> void BackwardPass<Kind, Width>::run(const FrameMessageProblem& p, int multiprocessors,
@@ -105,7 +105,7 @@ template <class Kind, int Width> void BackwardPass<Kind, Width>::run(const Frame
     take_chunk(g, senders, begin, chunk);
     if (p.activation == Activation::silu) start(backward_kernel<Kind, SiluOf<Kind>, Width>, blocks, shared, stream, g);
     else start(backward_kernel<Kind, AnyOther, Width>, blocks, shared, stream, g);
-    start(backward_join_kernel<Kind, Width>, blocks, 0, stream, g, blocks * kBackwardWarps);
+    start(backward_join_kernel<Kind, Width>, blocks, 0, stream, g, int(blocks * kBackwardWarps));
     start(senders_kernel<Kind, Width>, (p.graph.num_nodes + kBackwardWarps - 1) / kBackwardWarps, 0, stream, senders);
   }
 }

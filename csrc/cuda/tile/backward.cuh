@@ -126,7 +126,7 @@ template <class Kind, class Function, int Width> class BackwardTile {
       operand(kGradientSlot).rows(taken[0]);
       block_barrier();
       add_square(of_coordinate, SumPlaces::kCoordinateBias, kInputSlot);
-      product<Kind>(grad, taken, tile.weights.square(a.layout.coordinate_transposed), lane(), NoStart());
+      product<Kind>(grad, taken, tile.weights.matrix(a.layout.coordinate_transposed), lane(), NoStart());
       block_barrier();
     }
     message_gradient(edges, own.by_weight, grad[0]);
@@ -146,7 +146,7 @@ template <class Kind, class Function, int Width> class BackwardTile {
         operand(k).rows(OperandRows<Kind, Width>::of(z));
         block_barrier();
         add_square(of_layers[k], k, k);
-        product<Kind>(grad, taken, tile.weights.square(a.layout.layers_transposed[k]), lane(), NoStart());
+        product<Kind>(grad, taken, tile.weights.matrix(a.layout.layers_transposed[k]), lane(), NoStart());
         scale(grad[0], slope);
         block_barrier();
       }
@@ -232,8 +232,9 @@ template <class Kind, class Function, int Width> class BackwardTile {
   // From the coefficients, made of `z`, to the positions and back to z, which goes to a slot.
   CLOF_DEVICE OwnGradients head_gradient(const Edges& edges, const Rows<Width> (&z)[1], int input_slot,
                                          Rows<Width>& grad) {
-    const Vec3<float> q = tile.coefficients(z);
-    operand(input_slot).rows(OperandRows<Kind, Width>::of(z[0]));
+    const OperandRows<Kind, Width> taken[1] = {OperandRows<Kind, Width>::of(z[0])};
+    const Vec3<float> q = tile.coefficients(taken);
+    operand(input_slot).rows(taken[0]);
     Vec3<float> given = {0.0f, 0.0f, 0.0f};
     if (edges.own_exists) {
       given = mean_scale(a.vector_mean, edges.own_degree()) * Edges::position(g.grad_vector, edges.own.receiver);
@@ -247,20 +248,18 @@ template <class Kind, class Function, int Width> class BackwardTile {
     Vec3<float> by_q = vectors * by_vector;
     if (a.tanh) by_q = {by_q.x * (1.0f - q.x * q.x), by_q.y * (1.0f - q.y * q.y), by_q.z * (1.0f - q.z * q.z)};
     const float own[kMaxAxes] = {by_q.x, by_q.y, by_q.z};
-    grad.fill(0.0f);
+    float of_axis[2] = {0.0f, 0.0f};
 #pragma unroll
     for (int axis = 0; axis < kMaxAxes; ++axis) {
       if (Edges::counts(lane())) numbers.at(axis, own_edge()) = own[axis];
       add_scalar(kHeadBias + axis, own[axis]);
-      if (axis >= a.axes) continue;
-      const Columns<Kind, Width> head = tile.head(axis);
-      const float by_row[2] = {Edges::of_row(own[axis], 0, lane()), Edges::of_row(own[axis], 1, lane())};
 #pragma unroll
-      for (int n = 0; n < Width / 8; ++n) {
-#pragma unroll
-        for (int k = 0; k < 4; ++k) grad.at[n][k] += by_row[k / 2] * head.at[n][k % 2];
+      for (int h = 0; h < 2; ++h) {
+        const float of_row = Edges::of_row(own[axis], h, lane());
+        if (lane().t == axis) of_axis[h] = of_row;
       }
     }
+    few_inputs<Kind>(grad, of_axis, tile.weights.template matrix<Place::kVectors>(a.layout.head_transposed), lane());
     const OwnGradients result = {position_vjp(a, edges.x, q, by_vector), edges.x.i - edges.x.j, dot(given, bounded)};
     block_barrier();
     add_head_gradients<Kind, Width>(of_head, numbers, 0, kMaxAxes, slot(input_slot), warp, lane());
@@ -380,8 +379,7 @@ template <class Kind, class Function, int Width> class BackwardTile {
 
   CLOF_DEVICE void edge_feature_gradient(const Edges& edges, const OperandRows<Kind, Width> (&grad)[1]) {
     Rows<kEdgeGradientColumns> part[1];
-    product<Kind>(part, grad, tile.weights.template of_edges<Place::kEdges>(a.layout.edge_transposed), lane(),
-                  NoStart());
+    product<Kind>(part, grad, tile.weights.template matrix<Place::kEdges>(a.layout.edge_transposed), lane(), NoStart());
 #pragma unroll
     for (int h = 0; h < 2; ++h) {
       const int64_t row = int64_t(Edges::of_row(edges.own.edge, h, lane())) * a.edge_features;
@@ -429,11 +427,11 @@ template <class Kind, class Function, int Width> CLOF_DEVICE void backward(const
   copy_image(a.image, shared, BackwardPlace<Kind>::bytes(a.layout));
   block_barrier();
   const Lane lane;
-  const int64_t warps = int64_t(num_blocks()) * kBackwardWarps, first_warp = int64_t(block_index()) * kBackwardWarps;
-  const int64_t warp = first_warp + thread_index() / kWarp;
+  const int warps = num_blocks() * kBackwardWarps, first_warp = block_index() * kBackwardWarps;
+  const int warp = first_warp + thread_index() / kWarp;
   const Range range = Range::of<kRows>(a, warp, warps);
   // The block goes on for as long as any of its warps.
-  int64_t longest = 0;
+  int longest = 0;
   for (int k = 0; k < kBackwardWarps; ++k) {
     const Range other = Range::of<kRows>(a, first_warp + k, warps);
     longest = other.end - other.begin > longest ? other.end - other.begin : longest;
@@ -443,16 +441,15 @@ template <class Kind, class Function, int Width> CLOF_DEVICE void backward(const
   BackwardTile<Kind, Function, Width> tile(g, shared);
   TileWalk<1> walk(a, range, lane);
 #pragma unroll 1
-  for (int64_t done = 0; done < longest; done += kRows) {
-    const int64_t place = range.begin + done;
-    tile.run(walk.next(place, a.edge_features * int(sizeof(typename Kind::Stored))), sums, write);
+  for (int done = 0; done < longest; done += kRows) {
+    tile.run(walk.next(range.begin + done, a.edge_features * int(sizeof(typename Kind::Stored))), sums, write);
   }
   sums.close(write);
   tile.finish();
 }
 
-template <int Width> CLOF_DEVICE void backward_join(const EdgeBlockGradients& g, int64_t warps) {
-  const int64_t warp = (int64_t(block_index()) * num_threads() + thread_index()) / kWarp;
+template <int Width> CLOF_DEVICE void backward_join(const EdgeBlockGradients& g, int warps) {
+  const int warp = (block_index() * num_threads() + thread_index()) / kWarp;
   if (warp < warps) join<Width, kRows>(g.block, warp, warps, Lane(), BackwardWrite{g.grad_parts, g.grad_pos, Width});
 }
 

@@ -7,6 +7,9 @@
 
 namespace clof::cuda {
 
+// Places are counted in 32 bits, some of them behind the last edge.
+constexpr int64_t kMaxEdges = (int64_t(1) << 31) - 1024;
+
 // What a prefetch brings.
 constexpr int kLineBytes = 128;
 
@@ -21,7 +24,7 @@ struct EdgeBlock {
   int hidden, edge_features;
   int layers;  // of edge_mlp, beside the first
   bool coordinate;
-  int64_t begin, end;  // places in the order by receiver
+  int begin, end;  // places in the order by receiver
   const void*
       parts;  // (N, 2, Width): what the first Linear makes of each node as receiver, with the bias, and as sender
   const float* pos;
@@ -37,12 +40,12 @@ struct EdgeBlock {
 // The part of the edges [begin, end) that one of `warps` warps works on: whole tiles of `Size` edges, as equal as can
 // be.
 struct Range {
-  int64_t begin, end;
+  int begin, end;
 
-  template <int Size> CLOF_DEVICE static Range of(const EdgeBlock& a, int64_t warp, int64_t warps) {
-    const int64_t tiles = (a.end - a.begin + Size - 1) / Size;
+  template <int Size> CLOF_DEVICE static Range of(const EdgeBlock& a, int warp, int warps) {
+    const int64_t tiles = (int64_t(a.end) - a.begin + Size - 1) / Size;
     const int64_t last = a.begin + tiles * (warp + 1) / warps * Size;
-    return {a.begin + tiles * warp / warps * Size, last < a.end ? last : a.end};
+    return {a.begin + int(tiles * warp / warps) * Size, last < a.end ? int(last) : a.end};
   }
 };
 
@@ -57,24 +60,24 @@ struct OwnEdge {
 template <int Tiles> struct TileEdges {
   static constexpr int kHalves = 2 * Tiles, kSize = Tiles * kRows;
 
-  int64_t place;
+  int place;
   int count;  // rows that are edges; the others repeat the last edge, or the first where there is none
   OwnEdge own;
   bool own_exists;
   int own_start, own_stop;  // places of all edges of the own row's receiver
   Ends<float> x;
 
-  CLOF_DEVICE TileEdges(const EdgeBlock& a, const OwnEdge& own_edge, int64_t first, int64_t end, const Lane& lane)
+  CLOF_DEVICE TileEdges(const EdgeBlock& a, const OwnEdge& own_edge, int first, int end, const Lane& lane)
       : place(first), count(count_of(first, end)), own(own_edge), own_exists(own_row(lane) < count) {
     x = {position(a.pos, own.receiver), position(a.pos, own.sender)};
     own_start = a.graph.receiver_start[own.receiver];
     own_stop = a.graph.receiver_start[own.receiver + 1];
   }
 
-  CLOF_DEVICE static int count_of(int64_t first, int64_t end) { return int(end - first < kSize ? end - first : kSize); }
+  CLOF_DEVICE static int count_of(int first, int end) { return end - first < kSize ? end - first : kSize; }
   // The edge of the own row of the tile at a place, or one nearby where there is none.
-  CLOF_DEVICE static int load_edge(const EdgeBlock& a, int64_t first, int64_t end, const Lane& lane) {
-    const int64_t own = first + own_row(lane), last = end - 1 > a.begin ? end - 1 : a.begin;
+  CLOF_DEVICE static int load_edge(const EdgeBlock& a, int first, int end, const Lane& lane) {
+    const int own = first + own_row(lane), last = end - 1 > a.begin ? end - 1 : a.begin;
     return a.graph.by_receiver[own < last ? own : last];
   }
   CLOF_DEVICE static OwnEdge load_ends(const EdgeBlock& a, int edge) {
@@ -139,7 +142,7 @@ template <int Tiles> class TileWalk {
   }
 
   // The tile at `place`; calls follow each other in steps of a tile. Behind the range tiles are empty.
-  CLOF_DEVICE Edges next(int64_t place, int row_bytes) {
+  CLOF_DEVICE Edges next(int place, int row_bytes) {
     const Edges edges(a, own_, place, place < range.end ? range.end : place, lane);
     own_ = Edges::load_ends(a, next_edge_);
     if (a.edge_attr != nullptr) {

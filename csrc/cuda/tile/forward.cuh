@@ -41,8 +41,8 @@ template <class Kind, class Function, int Width> CLOF_DEVICE void forward(const 
   block_barrier();
   const Tile<Kind, Width, kTiles, Place> tile = {a, {a.layout, shared, a.image}, Lane()};
   const Lane lane;
-  const int64_t warp = int64_t(block_index()) * kForwardWarps + thread_index() / kWarp;
-  const Range range = Range::of<Edges::kSize>(a, warp, int64_t(num_blocks()) * kForwardWarps);
+  const int warp = block_index() * kForwardWarps + thread_index() / kWarp;
+  const Range range = Range::of<Edges::kSize>(a, warp, num_blocks() * kForwardWarps);
   ReceiverSums<Kind, Width> sums(a, range, warp, lane);
   const ForwardWrite<Kind> write = {a};
   const auto activate_all = [&](Rows<Width>(&rows)[kTiles]) {
@@ -52,7 +52,7 @@ template <class Kind, class Function, int Width> CLOF_DEVICE void forward(const 
   if (range.begin == range.end) return;
   TileWalk<kTiles> walk(a, range, lane);
 #pragma unroll 1
-  for (int64_t place = range.begin; place < range.end; place += Edges::kSize) {
+  for (int place = range.begin; place < range.end; place += Edges::kSize) {
     const Edges edges = walk.next(place, a.edge_features * int(sizeof(typename Kind::Stored)));
     Rows<Width> z[kTiles], next[kTiles];
     tile.first_linear(edges, edges.radial(), z);
@@ -94,8 +94,8 @@ template <class Kind, class Function, int Width> CLOF_DEVICE void forward(const 
   sums.close(write);
 }
 
-template <class Kind, int Width> CLOF_DEVICE void forward_join(const EdgeBlock& a, int64_t warps) {
-  const int64_t warp = (int64_t(block_index()) * num_threads() + thread_index()) / kWarp;
+template <class Kind, int Width> CLOF_DEVICE void forward_join(const EdgeBlock& a, int warps) {
+  const int warp = (block_index() * num_threads() + thread_index()) / kWarp;
   if (warp < warps) join<Width, kForwardEdges<Width>>(a, warp, warps, Lane(), ForwardWrite<Kind>{a});
 }
 

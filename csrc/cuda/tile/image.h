@@ -18,18 +18,23 @@ struct Matrix {
 struct Image {
   int width;         // padded hidden features
   int edge_columns;  // padded edge features
-  // What every tile reads again and again comes first, then float32 vectors, then what multiplies edge features.
+  // What every tile reads again and again comes first, then float32 vectors and the head, then what multiplies edge
+  // features.
   Matrix layers[kMaxLayers], coordinate;
   Matrix layers_transposed[kMaxLayers], coordinate_transposed;
-  int radial, biases[kMaxLayers + 1], gate, head,
-      scalars;  // offsets of vectors; the last bias is the coordinate layer's
-  Matrix edge;  // parts of `width` columns, one behind the other
+  int radial, biases[kMaxLayers + 1], gate, scalars;  // offsets of vectors; the last bias is the coordinate layer's
+  Matrix head;                                        // a row for each axis
+  Matrix head_transposed;  // axis k in the columns of the first two numbers that lane t = k reads
+  Matrix edge;             // parts of `width` columns, one behind the other
   Matrix edge_transposed;
   int square_bytes, vector_bytes, bytes;  // how far the square matrices, the vectors and everything go
 };
 
 // Edge features that the backward pass holds.
 constexpr int kEdgeGradientColumns = 32;
+
+// Results that tensor cores make at a time, and bytes that the four lanes of a row read at a time.
+constexpr int kHeadResults = 8, kUnitBytes = 64;
 
 // Positions among the scalars.
 constexpr int kGateBias = 0, kHeadBias = 1, kScalars = 4;
@@ -60,8 +65,9 @@ inline Image make_image(int width, int number_bytes, int edge_features, int laye
   image.radial = vector(width);
   for (int& bias : image.biases) bias = vector(width);
   image.gate = vector(width);
-  image.head = vector(kMaxAxes * width);
   image.scalars = vector(kScalars);
+  image.head = matrix(kHeadResults, width);
+  if (transposed) image.head_transposed = matrix(width, kUnitBytes / number_bytes);
   image.vector_bytes = image.bytes;
   image.edge = matrix(padded_to(edge_features, width) / width * width, width);
   if (transposed) image.edge_transposed = matrix(padded_to(edge_features, kEdgeGradientColumns), width);

@@ -7,12 +7,14 @@
 namespace clof::cuda {
 
 // A block of a weight (results, inputs) whose rows are `leading` numbers apart. Inputs beyond the columns of the place
-// follow in a further matrix of `results_padded` rows.
+// follow in a further matrix of `results_padded` rows. Transposed, each of them
+// may be the first two of `spread` columns, with zeros between.
 struct PackedMatrix {
   const void* weight;
   int64_t leading;
   int results, inputs, results_padded;
   bool transposed;
+  int spread;
   Matrix place;
 };
 
@@ -24,7 +26,7 @@ struct PackedVector {
 };
 
 struct PackJobs {
-  static constexpr int kMaxMatrices = 8, kMaxVectors = 16;
+  static constexpr int kMaxMatrices = 10, kMaxVectors = 16;
 
   char* image;
   PackedMatrix matrices[kMaxMatrices];
@@ -40,13 +42,17 @@ template <class Kind> CLOF_DEVICE void pack_matrix(const PackedMatrix& job, int 
     const int row = k / columns, column = k % columns;
     int result = row % job.results_padded, input = row / job.results_padded * columns + column;
     if (job.transposed) {
-      result = column;
+      result = column / job.spread;
       input = row;
     }
+    const bool between = job.spread > 1 && column % job.spread > 1;
     float x = 0.0f;
-    if (result < job.results && input < job.inputs) x = load_number<Kind>(job.weight, result * job.leading + input);
+    if (result < job.results && input < job.inputs && !between)
+      x = load_number<Kind>(job.weight, result * job.leading + input);
     if constexpr (!Kind::kHalf) x = Kind::prepared(x);
-    store_number<Kind>(to, row * columns + weight_column<Kind>(row, column), x);
+    // A row of a single unit has no halves to exchange.
+    const int exchanged = columns > kUnit<Kind> ? weight_column<Kind>(row, column) : column;
+    store_number<Kind>(to, row * columns + exchanged, x);
   }
 }
 

@@ -44,6 +44,8 @@ template <class Kind, int Columns> class WeightReader {
 
 // Rows as operands: rounded once for all products that take them.
 template <class Kind, int Width> struct OperandRows {
+  static constexpr int kWidth = Width;
+
   // Of 16-bit numbers [n][h]: the pair of row g + 8 h; else as in Rows.
   uint32_t at[Width / 8][Kind::kHalf ? 2 : 4];
 
@@ -63,7 +65,7 @@ template <class Kind, int Width> struct OperandRows {
   }
 };
 
-// Operand registers of steps 2 p and 2 p + 1 along the inputs.
+// Operand registers of steps 2 p and 2 p + 1 along the inputs, rounded before or now.
 template <class Kind, int Width>
 CLOF_DEVICE void operands(const OperandRows<Kind, Width>& rows, int p, uint32_t (&a)[2][4]) {
 #pragma unroll
@@ -72,6 +74,20 @@ CLOF_DEVICE void operands(const OperandRows<Kind, Width>& rows, int p, uint32_t 
     for (int k = 0; k < 4; ++k) {
       if constexpr (Kind::kHalf) a[s][k] = rows.at[4 * p + 2 * s + k / 2][k % 2];
       else a[s][k] = rows.at[2 * p + s][k / 2 + 2 * (k % 2)];
+    }
+  }
+}
+template <class Kind, int Width> CLOF_DEVICE void operands(const Rows<Width>& rows, int p, uint32_t (&a)[2][4]) {
+#pragma unroll
+  for (int s = 0; s < 2; ++s) {
+#pragma unroll
+    for (int k = 0; k < 4; ++k) {
+      if constexpr (Kind::kHalf) {
+        const auto& from = rows.at[4 * p + 2 * s + k / 2];
+        a[s][k] = Kind::pack(from[2 * (k % 2)], from[2 * (k % 2) + 1]);
+      } else {
+        a[s][k] = Kind::operand(rows.at[2 * p + s][k / 2 + 2 * (k % 2)]);
+      }
     }
   }
 }
@@ -92,9 +108,10 @@ CLOF_DEVICE void multiply_group(Rows<Results> (&sums)[Tiles], const uint32_t (&a
 }
 
 // sums = start + rows W^T, with start(n) the numbers of block n that all rows begin with.
-template <class Kind, int Tiles, int Results, int Inputs, class Start>
-CLOF_DEVICE void product(Rows<Results> (&sums)[Tiles], const OperandRows<Kind, Inputs> (&rows)[Tiles],
+template <class Kind, int Tiles, int Results, class Operand, class Start>
+CLOF_DEVICE void product(Rows<Results> (&sums)[Tiles], const Operand (&rows)[Tiles],
                          const typename Kind::Stored* weights, const Lane& lane, const Start& start) {
+  constexpr int Inputs = Operand::kWidth;
   const WeightReader<Kind, Inputs> reader(weights, lane);
 #pragma unroll
   for (int p = 0; p < Inputs / kUnit<Kind>; ++p) {
@@ -118,14 +135,60 @@ CLOF_DEVICE void product(Rows<Results> (&sums)[Tiles], const OperandRows<Kind, I
   }
 }
 
-// The same for rows that only this product takes.
-template <class Kind, int Tiles, int Results, int Inputs, class Start>
-CLOF_DEVICE void product(Rows<Results> (&sums)[Tiles], const Rows<Inputs> (&rows)[Tiles],
-                         const typename Kind::Stored* weights, const Lane& lane, const Start& start) {
-  OperandRows<Kind, Inputs> taken[Tiles];
+// rows W^T for up to eight results, in their natural order: a row of weights for each.
+template <class Kind, int Tiles, class Operand>
+CLOF_DEVICE void few_results(Rows<8> (&sums)[Tiles], const Operand (&rows)[Tiles], const typename Kind::Stored* weights,
+                             const Lane& lane) {
+  constexpr int Inputs = Operand::kWidth;
+  const int exchanged = (lane.g & 1) * kUnit<Kind>;
+  const typename Kind::Stored* row = weights + lane.g * Inputs + Kind::kGroup * lane.t;
+  // Two sums, since every product waits for the one before.
+  Rows<8> second[Tiles];
 #pragma unroll
-  for (int k = 0; k < Tiles; ++k) taken[k] = OperandRows<Kind, Inputs>::of(rows[k]);
-  product<Kind>(sums, taken, weights, lane, start);
+  for (int k = 0; k < Tiles; ++k) {
+    sums[k].fill(0.0f);
+    second[k].fill(0.0f);
+  }
+#pragma unroll
+  for (int p = 0; p < Inputs / kUnit<Kind>; ++p) {
+    const uint4 b = *reinterpret_cast<const uint4*>(row + p * kUnit<Kind> + (p % 2 ? -exchanged : exchanged));
+#pragma unroll
+    for (int k = 0; k < Tiles; ++k) {
+      uint32_t a[2][4];
+      operands<Kind>(rows[k], p, a);
+      Kind::multiply(sums[k].at[0], a[0], b.x, b.y, sums[k].at[0]);
+      Kind::multiply(second[k].at[0], a[1], b.z, b.w, second[k].at[0]);
+    }
+  }
+#pragma unroll
+  for (int k = 0; k < Tiles; ++k) {
+#pragma unroll
+    for (int i = 0; i < 4; ++i) sums[k].at[0][i] += second[k].at[0][i];
+  }
+}
+
+// (up to four numbers of each row) W^T, where lane t has number t of rows g and g + 8. Of every kGroup columns of W two
+// are the same, those of a number: it is rounded in two parts.
+template <class Kind, int Results> CLOF_DEVICE void few_inputs(Rows<Results>& rows, const float (&own)[2],
+                                                               const typename Kind::Stored* weights, const Lane& lane) {
+  uint32_t a[4] = {};
+#pragma unroll
+  for (int h = 0; h < 2; ++h) {
+    if constexpr (Kind::kHalf) {
+      a[h] = Kind::pack(own[h], own[h] - Kind::low(Kind::pack(own[h], 0.0f)));
+    } else {
+      a[h] = Kind::operand(own[h]);
+      a[2 + h] = Kind::operand(own[h] - float_of(a[h]));
+    }
+  }
+  // Rows are as WeightReader takes them, with one unit each.
+  const typename Kind::Stored* from =
+      weights + feature<Kind>(0, lane.g / 2, lane.g % 2) * kUnit<Kind> + Kind::kGroup * lane.t;
+#pragma unroll
+  for (int n = 0; n < Results / 8; ++n) {
+    const auto* words = reinterpret_cast<const uint2*>(from + feature<Kind>(n, 0, 0) * kUnit<Kind>);
+    Kind::multiply(rows.at[n], a, words->x, Kind::kHalf ? 0 : words->y, NoStart()(n).at);
+  }
 }
 
 // Rows of an array in memory, of any width; a lane's two.

@@ -12,8 +12,8 @@ namespace clof::cuda {
 // Numbers of a row of `partial`: features, and a vector.
 template <int Width> constexpr int kPartial = Width + 4;
 
-template <int Width> CLOF_DEVICE float* partial_row(const EdgeBlock& a, int64_t warp, int which) {
-  return a.partial + (2 * warp + which) * kPartial<Width>;
+template <int Width> CLOF_DEVICE float* partial_row(const EdgeBlock& a, int warp, int which) {
+  return a.partial + (2 * int64_t(warp) + which) * kPartial<Width>;
 }
 
 // Exchanges with the lane that differs in `mask`: keeps the half of the sums that the bit of this lane selects.
@@ -31,7 +31,7 @@ CLOF_DEVICE void halve(float (&sums)[Count], float (&kept)[Count / 2], int mask,
 // vector(receiver, degree, v).
 template <class Kind, int Width> class ReceiverSums {
  public:
-  CLOF_DEVICE ReceiverSums(const EdgeBlock& block, const Range& own_range, int64_t own_warp, const Lane& own_lane)
+  CLOF_DEVICE ReceiverSums(const EdgeBlock& block, const Range& own_range, int own_warp, const Lane& own_lane)
       : a(block), range(own_range), warp(own_warp), lane(own_lane) {
     clear();
   }
@@ -111,7 +111,7 @@ template <class Kind, int Width> class ReceiverSums {
  private:
   const EdgeBlock& a;
   const Range& range;
-  const int64_t warp;
+  const int warp;
   const Lane& lane;
   int open_, start_, stop_;
   float sums_[Width / 4];
@@ -127,12 +127,12 @@ template <class Kind, int Width> class ReceiverSums {
 
 // One warp: if a receiver begins in the range of `warp` and goes on behind it, the sum of its parts, in their order.
 template <int Width, int Size, class Write>
-CLOF_DEVICE void join(const EdgeBlock& a, int64_t warp, int64_t warps, const Lane& lane, const Write& write) {
+CLOF_DEVICE void join(const EdgeBlock& a, int warp, int warps, const Lane& lane, const Write& write) {
   const Range range = Range::of<Size>(a, warp, warps);
   // There may be more warps than tiles.
   if (range.begin == range.end || range.end == a.end) return;
   const int receiver = a.graph.receiver[a.graph.by_receiver[range.end - 1]];
-  const int64_t start = a.graph.receiver_start[receiver], stop = a.graph.receiver_start[receiver + 1];
+  const int start = a.graph.receiver_start[receiver], stop = a.graph.receiver_start[receiver + 1];
   const bool begins = start >= range.begin || range.begin == a.begin;
   if (stop <= range.end || !begins) return;
   constexpr int kOwn = Width / kWarp;
@@ -140,8 +140,8 @@ CLOF_DEVICE void join(const EdgeBlock& a, int64_t warp, int64_t warps, const Lan
   const float* row = partial_row<Width>(a, warp, 1);
   for (int k = 0; k < kOwn; ++k) sums[k] = row[kOwn * lane.number + k];
   Vec3<float> vector = {row[Width], row[Width + 1], row[Width + 2]};
-  int64_t end = range.end;
-  for (int64_t next = warp + 1; end < stop && end < a.end; ++next) {
+  int end = range.end;
+  for (int next = warp + 1; end < stop && end < a.end; ++next) {
     const Range other = Range::of<Size>(a, next, warps);
     if (other.begin == other.end) continue;
     row = partial_row<Width>(a, next, 0);
@@ -150,8 +150,8 @@ CLOF_DEVICE void join(const EdgeBlock& a, int64_t warp, int64_t warps, const Lan
     end = other.end;
   }
   for (int k = 0; k < kOwn; k += 2)
-    write.features(receiver, int(stop - start), kOwn * lane.number + k, sums[k], sums[k + 1]);
-  if (lane.number == 0) write.vector(receiver, int(stop - start), vector);
+    write.features(receiver, stop - start, kOwn * lane.number + k, sums[k], sums[k + 1]);
+  if (lane.number == 0) write.vector(receiver, stop - start, vector);
 }
 
 }  // namespace clof::cuda

@@ -29,6 +29,8 @@ template <class Kind> CLOF_DEVICE constexpr int feature(int n, int t, int e) {
 
 // at[n][2 h + e]: feature(n, t, e) of row g + 8 h.
 template <int Width> struct Rows {
+  static constexpr int kWidth = Width;
+
   float at[Width / 8][4];
 
   CLOF_DEVICE void fill(float value) {

@@ -10,12 +10,12 @@ namespace clof::cuda {
 
 struct SenderSums {
   Graph graph;
-  int32_t* place_of;   // (E,) the place of each edge in the order by receiver
-  int32_t* range;      // (N, 2) the first of the places of each node's edges and the one behind the last
-  int64_t begin, end;  // places whose rows are there
-  const float* rows;   // (end - begin, Width + 4)
-  float* grad_parts;   // (N, 2, Width), added to
-  float* grad_pos;     // (N, 3), added to
+  int32_t* place_of;  // (E,) the place of each edge in the order by receiver
+  int32_t* range;     // (N, 2) the first of the places of each node's edges and the one behind the last
+  int begin, end;     // places whose rows are there
+  const float* rows;  // (end - begin, Width + 4)
+  float* grad_parts;  // (N, 2, Width), added to
+  float* grad_pos;    // (N, 3), added to
 };
 
 CLOF_DEVICE void find_places(const SenderSums& a, int64_t first, int64_t step) {
@@ -68,9 +68,9 @@ template <int Width> CLOF_DEVICE void add_senders(const SenderSums& a, int32_t s
 #pragma unroll
       for (int j = 0; j < kSenderRows; ++j) {
         // Behind the last edge is no place.
-        const int64_t place = shuffle(own, k + 2 * j + half);
+        const int place = shuffle(own, k + 2 * j + half);
         rows[j].clear();
-        if (place >= a.begin && place < a.end) rows[j].load(a.rows + (place - a.begin) * kPartial<Width>, part);
+        if (place >= a.begin && place < a.end) rows[j].load(a.rows + int64_t(place - a.begin) * kPartial<Width>, part);
       }
 #pragma unroll
       for (const SenderRow<Width>& row : rows) sums.add(row);

@@ -15,10 +15,7 @@ template <class Kind> struct Weights {
   const char* in_shared;
   const char* in_global;
 
-  CLOF_DEVICE const Stored* square(Matrix place) const {
-    return reinterpret_cast<const Stored*>(in_shared + place.offset);
-  }
-  template <bool kShared> CLOF_DEVICE const Stored* of_edges(Matrix place) const {
+  template <bool kShared = true> CLOF_DEVICE const Stored* matrix(Matrix place) const {
     return reinterpret_cast<const Stored*>((kShared ? in_shared : in_global) + place.offset);
   }
   template <bool kShared> CLOF_DEVICE const float* vector(int offset) const {
@@ -58,9 +55,6 @@ template <class Kind, int Width, int Tiles, class Place> struct Tile {
   CLOF_DEVICE float scalar(int which) const {
     return weights.template vector<Place::kVectors>(weights.layout.scalars)[which];
   }
-  CLOF_DEVICE Columns<Kind, Width> head(int axis) const {
-    return vector(weights.layout.head + axis * Width * int(sizeof(float)));
-  }
 
   CLOF_DEVICE RowsInMemory edge_features(const Edges& edges, int tile) const {
     return {a.edge_attr,
@@ -92,7 +86,7 @@ template <class Kind, int Width, int Tiles, class Place> struct Tile {
       add_row<Kind>(rows, h % 2, parts + 2 * receiver * Width, lane);
       add_row<Kind>(rows, h % 2, parts + (2 * sender + 1) * Width, lane);
     }
-    const Stored* weight = weights.template of_edges<Place::kEdges>(weights.layout.edge);
+    const Stored* weight = weights.template matrix<Place::kEdges>(weights.layout.edge);
     add_units<Kind, Width>(z, units, a.edge_features, WeightReader<Kind, Width>(weight, lane));
     constexpr int kLoaded = 2 * kUnit<Kind>;
     for (int first = kLoaded; first < a.edge_features; first += kLoaded) {
@@ -103,7 +97,7 @@ template <class Kind, int Width, int Tiles, class Place> struct Tile {
   }
 
   CLOF_DEVICE void linear(const Rows<Width> (&z)[Tiles], Matrix weight, int bias, Rows<Width> (&out)[Tiles]) const {
-    product<Kind>(out, z, weights.square(weight), lane, vector(bias));
+    product<Kind>(out, z, weights.matrix(weight), lane, vector(bias));
   }
 
   // What att_mlp makes of each of a lane's rows, after its sigmoid.
@@ -113,14 +107,20 @@ template <class Kind, int Width, int Tiles, class Place> struct Tile {
   }
 
   // The coefficients of the own row, after tanh as an option.
-  CLOF_DEVICE Vec3<float> coefficients(const Rows<Width> (&z)[Tiles]) const {
+  template <class Operand> CLOF_DEVICE Vec3<float> coefficients(const Operand (&z)[Tiles]) const {
+    Rows<kHeadResults> sums[Tiles];
+    few_results<Kind>(sums, z, weights.template matrix<Place::kVectors>(weights.layout.head), lane);
     float q[kMaxAxes] = {};
 #pragma unroll
     for (int axis = 0; axis < kMaxAxes; ++axis) {
       if (axis >= a.axes) break;
-      float sums[kHalves];
-      row_products<Kind, Width>(z, head(axis), sums);
-      const float x = Edges::own_of(sums, lane) + scalar(kHeadBias + axis);
+      // Results 2 t and 2 t + 1 are in lane t of a row.
+      float of_rows[kHalves];
+#pragma unroll
+      for (int h = 0; h < kHalves; ++h) {
+        of_rows[h] = shuffle(sums[h / 2].at[0][2 * (h % 2) + axis % 2], 4 * lane.g + axis / 2);
+      }
+      const float x = Edges::own_of(of_rows, lane) + scalar(kHeadBias + axis);
       q[axis] = a.tanh ? tanhf(x) : x;
     }
     return {q[0], q[1], q[2]};
