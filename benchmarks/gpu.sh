@@ -49,7 +49,7 @@ step "benchmarks"
 
 if command -v ncu >/dev/null; then
   step "profile of the edge block"
-  ncu --kernel-name 'regex:prepare_kernel|forward_kernel|backward_kernel|senders_kernel' --launch-count 8 --csv \
+  ncu --kernel-name 'regex:prepare_kernel|forward_kernel|backward_kernel|nodes_kernel' --launch-count 8 --csv \
     --log-file benchmarks/results/edge_block_ncu.csv --set basic \
     "$python" -m benchmarks.bench_edge_block --hidden 64 --edges 1000000 --seconds 0 --output "$(mktemp -d)" ||
     echo "ncu may not read counters here: the profile is left out"

@@ -53,7 +53,7 @@ struct ForwardMemory {
 };
 
 // Rows of edges wait for their senders in so many bytes: chunks of edges are worked on one after the other.
-constexpr int64_t kRowBytes = int64_t(1) << 26;
+constexpr int64_t kRowBytes = int64_t(1) << 27;
 
 // As many as fit and give all of `most_blocks` blocks of threads the same number of tiles.
 inline int64_t chunk_edges(const FrameMessageProblem& p, int64_t most_blocks, int64_t row_bytes = kRowBytes) {

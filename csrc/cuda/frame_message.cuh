@@ -27,14 +27,10 @@ template <class Kind, class Function, int Width> __global__ void __launch_bounds
     backward_kernel(const __grid_constant__ EdgeBlockGradients a) {
   backward<Kind, Function, Width>(a);
 }
-// The kind of number has nothing to do with these; it gives each of the files that make them its own.
+// The kind of number has nothing to do with this; it gives each of the files that make it its own.
 template <class Kind, int Width> __global__ void __launch_bounds__(kBlockThreads)
-    backward_join_kernel(const __grid_constant__ EdgeBlockGradients a, int warps) {
-  backward_join<Width>(a, warps);
-}
-template <class Kind, int Width> __global__ void __launch_bounds__(kBlockThreads)
-    senders_kernel(const __grid_constant__ SenderSums a) {
-  sum_senders<Width>(a);
+    nodes_kernel(const __grid_constant__ EdgeBlockGradients a, const __grid_constant__ SenderSums senders, int warps) {
+  sum_nodes<Width>(a, senders, warps);
 }
 template <class Kind> __global__ void __launch_bounds__(kBlockThreads)
     finish_kernel(const __grid_constant__ FinishJobs a) {
@@ -105,8 +101,8 @@ template <class Kind, int Width> void BackwardPass<Kind, Width>::run(const Frame
     take_chunk(g, senders, begin, chunk);
     if (p.activation == Activation::silu) start(backward_kernel<Kind, SiluOf<Kind>, Width>, blocks, shared, stream, g);
     else start(backward_kernel<Kind, AnyOther, Width>, blocks, shared, stream, g);
-    start(backward_join_kernel<Kind, Width>, blocks, 0, stream, g, int(blocks * kBackwardWarps));
-    start(senders_kernel<Kind, Width>, (p.graph.num_nodes + kBackwardWarps - 1) / kBackwardWarps, 0, stream, senders);
+    start(nodes_kernel<Kind, Width>, (p.graph.num_nodes + kBackwardWarps - 1) / kBackwardWarps, 0, stream, g, senders,
+          int(blocks * kBackwardWarps));
   }
 }
 

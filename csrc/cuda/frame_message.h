@@ -7,6 +7,9 @@ namespace clof::cuda {
 
 class Stream;
 
+// Kernels count places of edges in 32 bits, some of them behind the last edge.
+constexpr int64_t kMaxEdges = (int64_t(1) << 31) - 1024;
+
 // Why the kernels cannot run a block of these sizes on the GPU in use, or null if they can. `backward`: its gradients.
 const char* frame_message_limit(Storage storage, int64_t hidden, int64_t edge_features, bool backward);
 

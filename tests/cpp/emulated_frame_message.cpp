@@ -64,9 +64,8 @@ template <class Kind> void run_backward(const FrameMessageProblem& p, int64_t mo
       if (p.activation == Activation::silu) backward<Kind, SiluOf<Kind>, kWidth>(g);
       else backward<Kind, AnyOther, kWidth>(g);
     });
-    launch(int(blocks), kBlockThreads, 0, [&] { backward_join<kWidth>(g, warps); });
     const int64_t node_blocks = (p.graph.num_nodes + kBackwardWarps - 1) / kBackwardWarps;
-    launch(int(node_blocks), kBlockThreads, 0, [&] { sum_senders<kWidth>(senders); });
+    launch(int(node_blocks), kBlockThreads, 0, [&] { sum_nodes<kWidth>(g, senders, int(warps)); });
   }
 }
 

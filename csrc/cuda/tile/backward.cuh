@@ -4,6 +4,7 @@
 #pragma once
 
 #include "receivers.cuh"
+#include "senders.cuh"
 #include "tile.cuh"
 #include "weight_sums.cuh"
 
@@ -448,9 +449,12 @@ template <class Kind, class Function, int Width> CLOF_DEVICE void backward(const
   tile.finish();
 }
 
-template <int Width> CLOF_DEVICE void backward_join(const EdgeBlockGradients& g, int warps) {
-  const int warp = (block_index() * num_threads() + thread_index()) / kWarp;
-  if (warp < warps) join<Width, kRows>(g.block, warp, warps, Lane(), BackwardWrite{g.grad_parts, g.grad_pos, Width});
+// What the edges of a launch of `warps` warps give to nodes in the end: one warp for each.
+template <int Width> CLOF_DEVICE void sum_nodes(const EdgeBlockGradients& g, const SenderSums& senders, int warps) {
+  const int64_t node = (int64_t(block_index()) * num_threads() + thread_index()) / kWarp;
+  if (node >= g.block.graph.num_nodes) return;
+  join_receiver<Width, kRows>(g.block, int(node), warps, Lane(), BackwardWrite{g.grad_parts, g.grad_pos, Width});
+  sum_sender<Width>(senders, node);
 }
 
 }  // namespace clof::cuda

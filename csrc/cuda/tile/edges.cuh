@@ -7,9 +7,6 @@
 
 namespace clof::cuda {
 
-// Places are counted in 32 bits, some of them behind the last edge.
-constexpr int64_t kMaxEdges = (int64_t(1) << 31) - 1024;
-
 // What a prefetch brings.
 constexpr int kLineBytes = 128;
 
@@ -46,6 +43,11 @@ struct Range {
     const int64_t tiles = (int64_t(a.end) - a.begin + Size - 1) / Size;
     const int64_t last = a.begin + tiles * (warp + 1) / warps * Size;
     return {a.begin + int(tiles * warp / warps) * Size, last < a.end ? int(last) : a.end};
+  }
+  // The warp that has the edge at a place.
+  template <int Size> CLOF_DEVICE static int warp_of(const EdgeBlock& a, int place, int warps) {
+    const int64_t tiles = (int64_t(a.end) - a.begin + Size - 1) / Size, tile = (place - a.begin) / Size;
+    return int(((tile + 1) * warps - 1) / tiles);
   }
 };
 

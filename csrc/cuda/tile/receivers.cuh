@@ -154,4 +154,14 @@ CLOF_DEVICE void join(const EdgeBlock& a, int warp, int warps, const Lane& lane,
   if (lane.number == 0) write.vector(receiver, stop - start, vector);
 }
 
+// The same for one receiver, wherever its edges begin.
+template <int Width, int Size, class Write>
+CLOF_DEVICE void join_receiver(const EdgeBlock& a, int receiver, int warps, const Lane& lane, const Write& write) {
+  const int start = a.graph.receiver_start[receiver], stop = a.graph.receiver_start[receiver + 1];
+  const int first = start > a.begin ? start : a.begin, end = stop < a.end ? stop : a.end;
+  if (first >= end) return;
+  const int warp = Range::warp_of<Size>(a, first, warps);
+  if (Range::of<Size>(a, warp, warps).end < end) join<Width, Size>(a, warp, warps, lane, write);
+}
+
 }  // namespace clof::cuda

@@ -78,11 +78,9 @@ template <int Width> CLOF_DEVICE void add_senders(const SenderSums& a, int32_t s
   }
 }
 
-// One warp for each node: lanes find the places of 32 edges at a time, then each half of them takes every second row.
+// One warp for a node: lanes find the places of 32 edges at a time, then each half of them takes every second row.
 // The first chunk of edges finds the ranges; to a later one most nodes of a batch of small systems have sent nothing.
-template <int Width> CLOF_DEVICE void sum_senders(const SenderSums& a) {
-  const int64_t node = (int64_t(block_index()) * num_threads() + thread_index()) / kWarp;
-  if (node >= a.graph.num_nodes) return;
+template <int Width> CLOF_DEVICE void sum_sender(const SenderSums& a, int64_t node) {
   const int lane = thread_index() % kWarp, half = lane / 16, part = lane % 16;
   int32_t* const kept = a.range + 2 * node;
   if (a.begin > 0 && (kept[0] >= a.end || kept[1] <= a.begin)) return;
