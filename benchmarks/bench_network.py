@@ -3,6 +3,9 @@
 ``python -m benchmarks.bench_network`` prints a line for each measurement and writes JSON. ``throughput`` compares equal
 numbers; here are the faster products too: TF32 on GPUs, bfloat16 and three bfloat16 products on processors with AMX.
 Ratios are to eager PyTorch with float32 tensors: at precision ``high`` (TF32) on GPUs, ``highest`` on CPUs.
+
+A GPU's times are three: of one call from its start to the end of its work, of a call among many that follow each other,
+as a training loop makes them, and of the replay of the call captured as a CUDA graph.
 """
 
 import argparse
@@ -19,15 +22,17 @@ from torch import Tensor, nn
 from clof_ext.bench import machine, record
 from clof_ext.bench.memory import peak_bytes
 from clof_ext.bench.run import matmul_precision
-from clof_ext.bench.timing import interleave, milliseconds
+from clof_ext.bench.timing import Call, interleave, interleave_batches, milliseconds
 from clof_ext.bench.variants import COMPILE, EAGER, FUSED, compiled, eager, fused
 
-from .bench_edge_block import error
+from .bench_edge_block import MS, captured, error
 from .workload import CASES, DEVICES, PASSES, Settings, Workload
 
 RESULTS = Path(__file__).parent / "results"
 FORMAT = 1
 REPEATS = 5
+# What rows of GPUs have beside the time of one call, and what a table calls it.
+GPU_TIMES = {"in_a_row_ms": "in a row", "graphed_ms": "as a CUDA graph"}
 
 
 @dataclass(frozen=True)
@@ -81,13 +86,27 @@ def measure(case: str, settings: Settings, with_compile: bool) -> Iterator[dict]
             call()
         peaks = {key: peak_bytes(call, workload.device) for key, call in calls.items()}
         times = interleave(calls, seconds=settings.seconds, repeats=REPEATS, device=workload.device)
+        more = gpu_times(calls, workload.device, settings.seconds) if workload.device.type == "cuda" else {}
         for key, time in times.items():
             yield {
                 **{"case": case, "hidden": settings.hidden, "systems": settings.n_systems, "edges": workload.num_edges},
                 **{"pass": name, "program": key, **milliseconds(time)},
                 **{"ratio_to_eager": times[EAGER].median / time.median, "peak_bytes": peaks[key]},
                 "error": errors[key],
+                **more.get(key, {}),
             }
+
+
+def gpu_times(calls: dict[str, Call], device: torch.device, seconds: float) -> dict[str, dict]:
+    """Milliseconds of each call among many in a row, and as a CUDA graph; of torch.compile's without a graph."""
+    in_a_row = interleave_batches(calls, seconds=seconds, repeats=REPEATS)
+    found = {key: {"in_a_row_ms": MS * time.median} for key, time in in_a_row.items()}
+    for key in calls:
+        if key != COMPILE:
+            # One at a time: a graph keeps the memory of its call.
+            graph = interleave_batches({key: captured(calls[key], device)}, seconds=seconds, repeats=REPEATS)
+            found[key]["graphed_ms"] = MS * graph[key].median
+    return found
 
 
 def displacement(workload: Workload, predictor: nn.Module) -> Tensor:
@@ -100,21 +119,29 @@ def line(row: dict) -> str:
         f"{row['case']:<11}H={row['hidden']:<4} E={row['edges']:<8} {row['pass']:<17}{row['program']:<19}"
         f"{row['median_ms']:>9.3f} ms{row['ratio_to_eager']:>7.2f} x{row['peak_bytes'] / 1e6:>10.1f} MB"
         f"  error {row['error']:.0e}"
+        + "".join(f"  {name} {row[key]:.3f} ms" for key, name in GPU_TIMES.items() if key in row)
     )
 
 
 def table(document: dict) -> Iterator[str]:
     """The rows of a document, for a page."""
-    yield "| network | H | edges | pass | program | ms | x eager | peak MB | of eager's | error |"
-    yield "| --- | --- | --- | --- | --- | --- | --- | --- | --- | --- |"
-    eager_bytes = {_size(row): row["peak_bytes"] for row in document["rows"] if row["program"] == EAGER}
-    for row in document["rows"]:
-        of_eager = f"1/{eager_bytes[_size(row)] / row['peak_bytes']:.0f}" if row["program"].startswith(FUSED) else ""
-        yield (
-            f"| {row['case']} | {row['hidden']} | {row['edges']:,} | {row['pass']} | {row['program']} "
-            f"| {row['median_ms']:.3g} | **{row['ratio_to_eager']:.1f}** | {row['peak_bytes'] / 1e6:.3g} | {of_eager} "
-            f"| {row['error']:.0e} |"
-        )
+    rows = document["rows"]
+    eager = {_size(row): row for row in rows if row["program"] == EAGER}
+    more = {key: name for key, name in GPU_TIMES.items() if any(key in row for row in rows)}
+    heads = ["network", "H", "edges", "pass", "program", "ms", "x eager"]
+    heads += [head for name in more.values() for head in (f"ms {name}", "x eager")]
+    heads += ["peak MB", "of eager's", "error"]
+    yield f"| {' | '.join(heads)} |"
+    yield f"| {' | '.join(['---'] * len(heads))} |"
+    for row in rows:
+        base = eager[_size(row)]
+        of_eager = f"1/{base['peak_bytes'] / row['peak_bytes']:.0f}" if row["program"].startswith(FUSED) else ""
+        cells = [row["case"], f"{row['hidden']}", f"{row['edges']:,}", row["pass"], row["program"]]
+        for key in ("median_ms", *more):
+            both = key in row and key in base
+            cells += [f"{row[key]:.3g}" if key in row else "", f"**{base[key] / row[key]:.1f}**" if both else ""]
+        cells += [f"{row['peak_bytes'] / 1e6:.3g}", of_eager, f"{row['error']:.0e}"]
+        yield f"| {' | '.join(cells)} |"
 
 
 def _size(row: dict) -> tuple:

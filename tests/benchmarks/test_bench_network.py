@@ -23,3 +23,21 @@ def test_every_program_in_both_passes(tmp_path: Path, capsys):
     assert "clof_ext bfloat16" in capsys.readouterr().out
     lines = list(bench_network.table(document))
     assert len(lines) == 2 + len(rows) and "egnn-5" in lines[2]
+    assert all(line.count("|") == lines[0].count("|") for line in lines)
+
+
+def test_table_of_a_gpu_has_ratios_of_each_kind_of_time():
+    same = {"case": "clofnet-20", "hidden": 64, "edges": 380, "pass": "forward", "error": 0.0}
+    rows = [
+        {**same, "program": "eager", "median_ms": 8.0, "in_a_row_ms": 6.0, "peak_bytes": 4e6},
+        {
+            **same,
+            "program": "clof_ext high",
+            "median_ms": 2.0,
+            "in_a_row_ms": 1.0,
+            "graphed_ms": 0.5,
+            "peak_bytes": 1e6,
+        },
+    ]
+    *_, last = bench_network.table({"rows": rows})
+    assert last.split(" | ")[5:] == ["2", "**4.0**", "1", "**6.0**", "0.5", "", "1", "1/4", "0e+00 |"]
