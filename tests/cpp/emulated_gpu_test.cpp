@@ -2,6 +2,7 @@
 // by number, and that it notices kernels that are wrong. Prints a line for each check; the exit code is 1 if one fails.
 #include "emulated_gpu.h"
 #include "emulated_copies.h"
+#include "emulated_products.h"
 
 #include <signal.h>
 #include <sys/resource.h>
@@ -100,27 +101,30 @@ template <class Kind> static void check_mma(const char* what) {
   expect(error < 1e-5, what);
 }
 
-static void check_load_transposed() {
+static void check_loads_of_matrices() {
   constexpr int pitch = 24;  // numbers from row to row
-  uint32_t out[32][4];
+  uint32_t out[32][4], as_is[32][4];
   launch(1, 32, 2 * pitch * 32, [&] {
     const int lane = thread_index();
     uint16_t* memory = reinterpret_cast<uint16_t*>(shared_memory());
     for (int column = 0; column < 8; ++column) memory[pitch * lane + column] = uint16_t(8 * lane + column);
     warp_barrier();
     load_transposed(out[lane], memory + pitch * lane);
+    load_matrices(as_is[lane], memory + pitch * lane);
   });
-  bool holds = true;
+  bool holds = true, holds_as_is = true;
   for (int lane = 0; lane < 32; ++lane) {
     for (int k = 0; k < 4; ++k) {
       for (int i = 0; i < 2; ++i) {
         // ldmatrix without .trans gives row lane / 4, columns 2 (lane % 4) + i.
         const int column = lane / 4, row = 2 * (lane % 4) + i;
         holds &= (out[lane][k] >> 16 * i & 0xffff) == uint32_t(8 * (8 * k + row) + column);
+        holds_as_is &= (as_is[lane][k] >> 16 * i & 0xffff) == uint32_t(8 * (8 * k + column) + row);
       }
     }
   }
   expect(holds, "load_transposed: four matrices of 8 x 8");
+  expect(holds_as_is, "load_matrices: four matrices of 8 x 8");
 }
 
 static void check_exchange() {
@@ -355,7 +359,7 @@ int main() {
   check_mma<Tf32>("mma_tf32 against a loop");
   check_mma<BFloat16>("mma_bfloat16 against a loop");
   check_mma<Float16>("mma_float16 against a loop");
-  check_load_transposed();
+  check_loads_of_matrices();
   check_exchange();
   check_reduction();
   check_order();

@@ -1,11 +1,12 @@
 // What the edge block's kernels need of the machine: who a thread is, barriers, exchange between the lanes of a warp,
-// products on tensor cores, and copies to shared memory. tests/cpp/emulated_gpu.h and emulated_copies.h give the same
+// products on tensor cores, and copies to shared memory. tests/cpp/emulated_{gpu,copies,products}.h give the same
 // names to a C++ compiler, so that the kernels run without a GPU.
 #pragma once
 
 #ifdef CLOF_EMULATED_GPU
 #include "emulated_copies.h"
 #include "emulated_gpu.h"
+#include "emulated_products.h"
 #else
 
 #include <cuda_bf16.h>
