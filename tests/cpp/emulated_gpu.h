@@ -350,6 +350,7 @@ CLOF_DEVICE void prefetch(const void*) {}
 CLOF_DEVICE void store_four(float* to, float x, float y, float z, float w) {
   *reinterpret_cast<float4*>(to) = {x, y, z, w};
 }
+CLOF_DEVICE void add_later(float* to, float x) { *to += x; }
 CLOF_DEVICE int popcount(uint32_t bits) { return __builtin_popcount(bits); }
 
 CLOF_DEVICE uint32_t bits_of(float x) {

@@ -39,6 +39,7 @@ template <class Kind, int Width> int backward_shared_bytes(const Image& image) {
          (EdgeNumbers::kCount * kBlockEdges + kScalars * kBackwardWarps) * int(sizeof(float));
 }
 
+// In a launch one thread adds to a place: sums have a fixed order all the same.
 struct BackwardWrite {
   float* grad_parts;
   float* grad_pos;
@@ -46,14 +47,14 @@ struct BackwardWrite {
 
   CLOF_DEVICE void features(int receiver, int, int first, float x, float y) const {
     float* at = grad_parts + 2 * int64_t(receiver) * width + first;
-    at[0] += x;
-    at[1] += y;
+    add_later(at, x);
+    add_later(at + 1, y);
   }
   CLOF_DEVICE void vector(int receiver, int, Vec3<float> v) const {
     float* at = grad_pos + 3 * int64_t(receiver);
-    at[0] += v.x;
-    at[1] += v.y;
-    at[2] += v.z;
+    add_later(at, v.x);
+    add_later(at + 1, v.y);
+    add_later(at + 2, v.z);
   }
 };
 

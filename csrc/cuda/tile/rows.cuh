@@ -86,15 +86,26 @@ template <class Kind, int Width, class Body> CLOF_DEVICE void for_groups(const L
   for (int n = 0; n < Width / 8; n += kBlocks<Kind>) body(n, feature<Kind>(n, lane.t, 0));
 }
 
-// Adds a row of Width numbers in memory to row g + 8 h.
-template <class Kind, int Width>
-CLOF_DEVICE void add_row(Rows<Width>& rows, int h, const typename Kind::Stored* row, const Lane& lane) {
+// Takes each of a lane's numbers of a row of Width numbers in memory: body(place in row g + 8 h, number).
+template <class Kind, int Width, class Body> CLOF_DEVICE void take_row(Rows<Width>& rows, int h,
+                                                                       const typename Kind::Stored* row,
+                                                                       const Lane& lane, const Body& body) {
   for_groups<Kind, Width>(lane, [&](int n, int first) {
     float values[Kind::kGroup];
     unpack_group<Kind>(*reinterpret_cast<const uint4*>(row + first), values);
 #pragma unroll
-    for (int k = 0; k < Kind::kGroup; ++k) rows.at[n + k / 2][2 * h + k % 2] += values[k];
+    for (int k = 0; k < Kind::kGroup; ++k) body(rows.at[n + k / 2][2 * h + k % 2], values[k]);
   });
+}
+
+// Row g + 8 h becomes, or is added, a row in memory.
+template <class Kind, int Width>
+CLOF_DEVICE void load_row(Rows<Width>& rows, int h, const typename Kind::Stored* row, const Lane& lane) {
+  take_row<Kind>(rows, h, row, lane, [](float& to, float x) { to = x; });
+}
+template <class Kind, int Width>
+CLOF_DEVICE void add_row(Rows<Width>& rows, int h, const typename Kind::Stored* row, const Lane& lane) {
+  take_row<Kind>(rows, h, row, lane, [](float& to, float x) { to += x; });
 }
 
 // A row that may be narrower than Width, and at any address: what is not there is 0.

@@ -109,9 +109,9 @@ template <int Width> CLOF_DEVICE void sum_sender(const SenderSums& a, int64_t no
   }
   if (lane == 0) {
     float* to = a.grad_pos + 3 * node;
-    to[0] += sums.vector.x;
-    to[1] += sums.vector.y;
-    to[2] += sums.vector.z;
+    add_later(to, sums.vector.x);
+    add_later(to + 1, sums.vector.y);
+    add_later(to + 2, sums.vector.z);
   }
 }
 

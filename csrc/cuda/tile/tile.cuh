@@ -75,16 +75,17 @@ template <class Kind, int Width, int Tiles, class Place> struct Tile {
 #pragma unroll
     for (int h = 0; h < kHalves; ++h) {
       Rows<Width>& rows = z[h / 2];
+      const int64_t receiver = Edges::of_row(edges.own.receiver, h, lane);
+      const int64_t sender = Edges::of_row(edges.own.sender, h, lane);
+      load_row<Kind>(rows, h % 2, parts + 2 * receiver * Width, lane);
+      add_row<Kind>(rows, h % 2, parts + (2 * sender + 1) * Width, lane);
+      // Positions, which it is made of, arrive meanwhile.
       const float radial = Edges::of_row(own_radial, h, lane);
 #pragma unroll
       for (int n = 0; n < Width / 8; ++n) {
 #pragma unroll
-        for (int k = 0; k < 2; ++k) rows.at[n][2 * (h % 2) + k] = radial * of_radial.at[n][k];
+        for (int k = 0; k < 2; ++k) rows.at[n][2 * (h % 2) + k] += radial * of_radial.at[n][k];
       }
-      const int64_t receiver = Edges::of_row(edges.own.receiver, h, lane);
-      const int64_t sender = Edges::of_row(edges.own.sender, h, lane);
-      add_row<Kind>(rows, h % 2, parts + 2 * receiver * Width, lane);
-      add_row<Kind>(rows, h % 2, parts + (2 * sender + 1) * Width, lane);
     }
     const Stored* weight = weights.template matrix<Place::kEdges>(weights.layout.edge);
     add_units<Kind, Width>(z, units, a.edge_features, WeightReader<Kind, Width>(weight, lane));

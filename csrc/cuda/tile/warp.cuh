@@ -37,6 +37,9 @@ CLOF_DEVICE void store_four(float* to, float x, float y, float z, float w) {
   asm volatile("st.global.v4.f32 [%0], {%1, %2, %3, %4};" : : "l"(to), "f"(x), "f"(y), "f"(z), "f"(w) : "memory");
 }
 
+// Adds to global memory without waiting for what is there.
+CLOF_DEVICE void add_later(float* to, float x) { asm volatile("red.global.add.f32 [%0], %1;" : : "l"(to), "f"(x)); }
+
 // Asks for the 128 bytes around an address to be brought to the second-level cache.
 CLOF_DEVICE void prefetch(const void* address) { asm volatile("prefetch.global.L2 [%0];" : : "l"(address)); }
 
