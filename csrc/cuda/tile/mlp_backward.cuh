@@ -16,7 +16,8 @@ struct MlpGradient {
   MlpSumPlaces places;
 };
 
-// A block's sums of products of gradients with inputs: (results, columns), rows `stride` apart.
+// A block's sums of products of gradients with inputs: (results, columns), rows `stride` apart. One thread adds to
+// each, and does not wait.
 struct BlockSums {
   float* to;
   int64_t stride;
@@ -61,12 +62,17 @@ CLOF_DEVICE void add_products(const BlockSums& sums, const char* grad, const cha
     for (int j = 0; j < kOwnBlocks; ++j) {
       const int column = right_feature<Kind>(first + j, 0, lane);
       if (j >= blocks || column >= sums.columns) continue;
-      auto* at = reinterpret_cast<float2*>(sums.to + result * sums.stride + column);
-      float2 sum = {square[j][2 * h], square[j][2 * h + 1]};
-      if (!sums.fresh) sum = {at->x + sum.x, at->y + sum.y};
-      *at = sum;
+      float* at = sums.to + result * sums.stride + column;
+      if (sums.fresh) {
+        *reinterpret_cast<float2*>(at) = {square[j][2 * h], square[j][2 * h + 1]};
+      } else {
+        add_later(at, square[j][2 * h]);
+        add_later(at + 1, square[j][2 * h + 1]);
+      }
     }
-    if (with_bias && lane.t == 0) sums.bias[result] = bias[2 * h] + (sums.fresh ? 0.0f : sums.bias[result]);
+    if (!with_bias || lane.t) continue;
+    if (sums.fresh) sums.bias[result] = bias[2 * h];
+    else add_later(sums.bias + result, bias[2 * h]);
   }
 }
 
