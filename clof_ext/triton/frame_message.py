@@ -25,9 +25,9 @@ SPLIT_CHUNK_BYTES = 2**27
 
 
 def _chunk_edges(block: Block, arrays: int, limit: int, tile: int) -> int:
-    """Edges of a chunk, of which so many arrays of hidden features are kept: whole tiles, or all edges."""
+    """Edges of a chunk, of which so many arrays of hidden features are kept: whole tiles, no more than hold all edges."""
     per_edge = arrays * block.hidden * block.h.element_size()
-    return min(max(limit // per_edge // tile, 1) * tile, block.graph.num_edges)
+    return tile * min(max(limit // per_edge // tile, 1), triton.cdiv(block.graph.num_edges, tile))
 
 
 def _traces(block: Block, first: Tensor) -> Traces:
@@ -102,7 +102,7 @@ def _edge_gradients(block: Block, grad_message: Tensor, grad_vector: Tensor) -> 
             SUMS=sums.row_length,
             **tile.constants,
         )
-        _sum_of_nodes(block, traces, of_nodes, begin, end, chunk == graph.num_edges)
+        _sum_of_nodes(block, traces, of_nodes, begin, end, chunk >= graph.num_edges)
     return traces, of_nodes, sums
 
 
@@ -113,8 +113,7 @@ def _split_edge_gradients(
     graph, switches, inputs, weights = block.graph, block.switches, block.inputs, block.weights
     depth = switches.edge_depth
     arrays = depth + switches.coord_depth - 1
-    largest = max(tiles.rerun.edges, tiles.linear.edges, tiles.first.edges)
-    chunk = _chunk_edges(block, arrays, SPLIT_CHUNK_BYTES, largest)
+    chunk = _chunk_edges(block, arrays, SPLIT_CHUNK_BYTES, tiles.rerun.edges)
     kept = block.h.new_empty(arrays, chunk, block.hidden)
     traces = _traces(block, kept[0])
     rerun, linear, first = (_programs(block, tile, chunk) for tile in (tiles.rerun, tiles.linear, tiles.first))
@@ -191,7 +190,7 @@ def _split_edge_gradients(
             **constants,
             **tiles.first.constants,
         )
-        _sum_of_nodes(block, traces, of_nodes, begin, end, chunk == graph.num_edges)
+        _sum_of_nodes(block, traces, of_nodes, begin, end, chunk >= graph.num_edges)
     return traces, of_nodes, sums
 
 

@@ -19,12 +19,14 @@ AMD_THREADS_PER_WARP = 64
 class Tile:
     """Edges of a tile, and warps (of NVIDIA's size) of the program that holds it.
 
-    More than one stage loads tiles before their turn: only for kernels that read nothing that they wrote.
+    More than one stage loads tiles before their turn: only for kernels that read nothing that they wrote. Fewer
+    registers for a thread let more programs share a multiprocessor.
     """
 
     edges: int
     warps: int
     stages: int = 1
+    registers: int = MAX_REGISTERS
 
     @property
     def constants(self) -> dict:
@@ -32,13 +34,13 @@ class Tile:
         always = {"EDGES": self.edges, "num_stages": self.stages}
         if torch.version.hip:
             return {**always, "num_warps": self.warps * THREADS_PER_WARP // AMD_THREADS_PER_WARP}
-        registers = min(MAX_REGISTERS, REGISTERS // (THREADS_PER_WARP * self.warps))
+        registers = min(self.registers, REGISTERS // (THREADS_PER_WARP * self.warps))
         return {**always, "num_warps": self.warps, "maxnreg": registers}
 
     @property
     def programs(self) -> int:
         """Programs that fit on a multiprocessor when every thread takes all registers that it may."""
-        return max(1, REGISTERS // (MAX_REGISTERS * THREADS_PER_WARP * self.warps))
+        return max(1, REGISTERS // (self.registers * THREADS_PER_WARP * self.warps))
 
 
 # (pass, precision of products) -> tiles for up to 64 and up to 128 hidden features.
@@ -55,7 +57,7 @@ SMALL_HIDDEN = 64
 
 @dataclass(frozen=True)
 class SplitTiles:
-    """The tiles of a backward pass with a kernel for each Linear, see ``frame_message_split``."""
+    """The tiles of a backward pass with a kernel for each Linear, all of as many edges: see ``frame_message_split``."""
 
     rerun: Tile
     linear: Tile

@@ -33,15 +33,46 @@ from .frame_message_tile import (
     linear,
     load_edge_block,
     load_edge_weights,
-    load_rows,
     load_square,
     seeming_offset,
-    store_rows,
     weight_of,
 )
 from .product import product
 
 _HEAD_ROWS = tl.constexpr(HEAD_ROWS)
+
+
+@triton.jit
+def unaligned(base):
+    """The same pointer, of which the compiler does not know that it is at a multiple of 16 bytes, if it is of float32.
+
+    Then a lane holds single numbers of a row that it loads. Products of TF32 numbers take operands that are transposed
+    in shared memory: lanes that hold four numbers each would write to two or four of its banks at a time, and these
+    write to eight. All that is loaded, stored and computed with such a row has to be spread over lanes in this way.
+    """
+    return base + tl.minimum(tl.program_id(0), 0) if base.dtype.element_ty == tl.float32 else base
+
+
+@triton.jit
+def load_tile(base, first, ROWS: tl.constexpr, spec):
+    """Rows of a chunk from the first one on, padded with zeros. The array holds whole tiles: no row needs a mask."""
+    column = tl.arange(0, spec.padded)[None, :]
+    place = base + first * spec.hidden + (tl.arange(0, ROWS)[:, None] * spec.hidden + column)
+    if spec.hidden == spec.padded:
+        return tl.load(place)
+    else:
+        return tl.load(place, mask=column < spec.hidden, other=0.0)
+
+
+@triton.jit
+def store_tile(base, first, values, spec):
+    column = tl.arange(0, spec.padded)[None, :]
+    place = base + first * spec.hidden + (tl.arange(0, values.shape[0])[:, None] * spec.hidden + column)
+    values = values.to(base.dtype.element_ty)
+    if spec.hidden == spec.padded:
+        tl.store(place, values)
+    else:
+        tl.store(place, values, mask=column < spec.hidden)
 
 
 @jit
@@ -79,11 +110,10 @@ def rerun_kernel(
         weights = all_moved(given_weights, seeming_offset(start))
         edge = start + tl.arange(0, EDGES)
         mask = edge < end
-        row = edge - begin
         x_i, x_j, d, radial = edge_geometry(inputs.pos, graph, edge, mask, spec)
         z = first_layer(inputs, weights, graph, edge, mask, radial, geometry, spec)
         for k in tl.static_range(1, depth):
-            store_rows(kept + (k - 1) * size, row, mask, z, spec.hidden, spec.padded)
+            store_tile(kept + (k - 1) * size, start - begin, z, spec)
             z = linear(activated(z, spec.activation)[0], weights.layers[k - 1], stored, spec)
         message, slope = activated(z, spec.activation)
         gate = tl.full([EDGES], 1.0, geometry)
@@ -97,7 +127,7 @@ def rerun_kernel(
         last = message * gate[:, None]
         head_slope = tl.full([EDGES, spec.padded], 1.0, geometry)
         if len(weights.coordinates) > 0:
-            store_rows(kept + (depth - 1) * size, row, mask, z, spec.hidden, spec.padded)
+            store_tile(kept + (depth - 1) * size, start - begin, z, spec)
             last, head_slope = activated(linear(last, weights.coordinates, stored, spec), spec.activation)
         coefficients = coefficients_of(last, weights.head, spec)
 
@@ -116,7 +146,7 @@ def rerun_kernel(
         head_bias += rows
         grad = by_head(grads, weights.head, spec) * head_slope
         if len(weights.coordinates) > 0:
-            store_rows(kept + depth * size, row, mask, grad, spec.hidden, spec.padded)
+            store_tile(kept + depth * size, start - begin, grad, spec)
         else:
             by_message = message_gradients(grad_message, graph, receiver, mask, geometry, spec)
             grad += by_message * weight[:, None]
@@ -124,7 +154,7 @@ def rerun_kernel(
                 grad, by_gate = through_gate(grad, message, gate, weights.gate, spec)
                 gate_sum += tl.sum(by_gate[:, None] * message, 0)
                 gate_bias += by_gate
-            store_rows(kept + (depth - 1) * size, row, mask, grad * slope, spec.hidden, spec.padded)
+            store_tile(kept + (depth - 1) * size, start - begin, grad * slope, spec)
     own = all_moved(sums, program * SUMS)
     add_to(own.head[0], head)
     if len(own.head) > 1:
@@ -160,6 +190,9 @@ def coordinates_kernel(
     stored: tl.constexpr = grads.dtype.element_ty
     graph = (edges, offsets, num_nodes, num_edges)
     program = tl.program_id(0).to(tl.int64)
+    grads = unaligned(grads)
+    kept = unaligned(kept)
+    grad_message = unaligned(grad_message)
     square = load_square(given_weight, spec)
     by_square = tl.zeros([spec.padded, spec.padded], geometry)
     by_bias = tl.zeros([EDGES, spec.padded], geometry)
@@ -168,17 +201,16 @@ def coordinates_kernel(
     for start in range(begin + program * EDGES, end, tl.num_programs(0) * EDGES):
         edge = start + tl.arange(0, EDGES)
         mask = edge < end
-        row = edge - begin
-        grad = load_rows(grads, row, mask, spec.hidden, spec.padded)
-        z = load_rows(kept, row, mask, spec.hidden, spec.padded).to(geometry)
+        grad = load_tile(grads, start - begin, EDGES, spec)
+        z = load_tile(kept, start - begin, EDGES, spec).to(geometry)
+        zero = tl.zeros([EDGES, spec.padded], geometry)
+        out = product(grad, square, zero, stored, spec.precision)
         message, slope = activated(z, spec.activation)
         gate = tl.full([EDGES], 1.0, geometry)
         if len(gate_layer) > 0:
             gate = sigmoid(gate_of(message, gate_layer, spec))
         by_square = product(tl.trans(grad), message * gate[:, None], by_square, stored, spec.precision)
         by_bias += grad.to(geometry)
-        zero = tl.zeros([EDGES, spec.padded], geometry)
-        out = product(grad, square, zero, stored, spec.precision)
         receiver = memory.node_of(graph, edge, mask, 0)
         by_message = message_gradients(grad_message, graph, receiver, mask, geometry, spec)
         out += by_message * weight_of(inputs, edge, mask, geometry)[:, None]
@@ -186,7 +218,7 @@ def coordinates_kernel(
             out, by_gate = through_gate(out, message, gate, gate_layer, spec)
             gate_sum += tl.sum(by_gate[:, None] * message, 0)
             gate_bias += by_gate
-        store_rows(kept, row, mask, out * slope, spec.hidden, spec.padded)
+        store_tile(kept, start - begin, out * slope, spec)
     own = program * SUMS
     add_to(weight_sum + own, by_square)
     add_to(bias_sum + own, tl.sum(by_bias, 0))
@@ -212,20 +244,20 @@ def layer_kernel(
     geometry: tl.constexpr = pos.dtype.element_ty
     stored: tl.constexpr = grads.dtype.element_ty
     program = tl.program_id(0).to(tl.int64)
+    grads = unaligned(grads)
+    kept = unaligned(kept)
     square = load_square(given_weight, spec)
     by_square = tl.zeros([spec.padded, spec.padded], geometry)
     by_bias = tl.zeros([EDGES, spec.padded], geometry)
     for start in range(program * EDGES, count.to(tl.int64), tl.num_programs(0) * EDGES):
-        row = start + tl.arange(0, EDGES)
-        mask = row < count
-        grad = load_rows(grads, row, mask, spec.hidden, spec.padded)
-        z = load_rows(kept, row, mask, spec.hidden, spec.padded).to(geometry)
+        grad = load_tile(grads, start, EDGES, spec)
+        z = load_tile(kept, start, EDGES, spec).to(geometry)
+        zero = tl.zeros([EDGES, spec.padded], geometry)
+        out = product(grad, square, zero, stored, spec.precision)
         value, slope = activated(z, spec.activation)
         by_square = product(tl.trans(grad), value, by_square, stored, spec.precision)
         by_bias += grad.to(geometry)
-        zero = tl.zeros([EDGES, spec.padded], geometry)
-        out = product(grad, square, zero, stored, spec.precision)
-        store_rows(kept, row, mask, out * slope, spec.hidden, spec.padded)
+        store_tile(kept, start, out * slope, spec)
     add_to(weight_sum + program * SUMS, by_square)
     add_to(bias_sum + program * SUMS, tl.sum(by_bias, 0))
 
@@ -260,7 +292,7 @@ def first_kernel(
     for start in range(begin + program * EDGES, end, programs * EDGES):
         edge = start + tl.arange(0, EDGES)
         mask = edge < end
-        grad = load_rows(traces.first, edge - begin, mask, spec.hidden, spec.padded)
+        grad = load_tile(traces.first, start - begin, EDGES, spec)
         if len(weights.edge) > 0:
             features = load_edge_block(inputs.edge_attr[0], edge, mask, column, spec)
             by_columns = product(tl.trans(grad), features, by_columns, stored, spec.precision)
