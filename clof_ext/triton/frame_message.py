@@ -116,8 +116,8 @@ def _split_edge_gradients(
     chunk = _chunk_edges(block, arrays, SPLIT_CHUNK_BYTES, tiles.rerun.edges)
     kept = block.h.new_empty(arrays, chunk, block.hidden)
     traces = _traces(block, kept[0])
-    rerun, linear, first = (_programs(block, tile, chunk) for tile in (tiles.rerun, tiles.linear, tiles.first))
-    sums = WeightSums.zeros(block, max(rerun, linear, first))
+    rerun, coordinates, layer, first = programs = [_programs(block, tile, chunk) for tile in tiles]
+    sums = WeightSums.zeros(block, max(programs))
     of_nodes = graph.pos.new_zeros(2, graph.num_nodes, block.hidden)
     for begin, end in _chunks(block, chunk):
         own, constants = sums.of_first_program, {"SUMS": sums.row_length}
@@ -143,7 +143,7 @@ def _split_edge_gradients(
         if weights.coordinates:
             launch(
                 coordinates_kernel,
-                linear,
+                coordinates,
                 graph.pos,
                 inputs,
                 weights.gate,
@@ -158,22 +158,22 @@ def _split_edge_gradients(
                 end,
                 block.spec,
                 **constants,
-                **tiles.linear.constants,
+                **tiles.coordinates.constants,
             )
-        for layer in reversed(range(depth - 1)):
+        for k in reversed(range(depth - 1)):
             launch(
                 layer_kernel,
-                linear,
+                layer,
                 graph.pos,
                 graph.pos,
-                weights.layers[layer][0],
-                *own.layers[layer],
-                kept[layer + 1],
-                kept[layer],
+                weights.layers[k][0],
+                *own.layers[k],
+                kept[k + 1],
+                kept[k],
                 end - begin,
                 block.spec,
                 **constants,
-                **tiles.linear.constants,
+                **tiles.layer.constants,
             )
         launch(
             first_kernel,

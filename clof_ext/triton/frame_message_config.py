@@ -5,6 +5,7 @@ chosen without a GPU.
 """
 
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import torch
 
@@ -55,20 +56,23 @@ TILES: dict[tuple[str, str], tuple[Tile, Tile]] = {
 SMALL_HIDDEN = 64
 
 
-@dataclass(frozen=True)
-class SplitTiles:
-    """The tiles of a backward pass with a kernel for each Linear, all of as many edges: see ``frame_message_split``."""
+class SplitTiles(NamedTuple):
+    """The tiles of a backward pass with a kernel for each Linear, see ``frame_message_split``.
+
+    The other tiles divide those of ``rerun``, which leaves whole ones.
+    """
 
     rerun: Tile
-    linear: Tile
+    coordinates: Tile
+    layer: Tile
     first: Tile
 
 
 # Precision of products -> tiles for more than 64 hidden features. Tiles of 64 edges and more are multiplied by the
 # instructions of Hopper's tensor cores for groups of four warps, whose operands lie in shared memory.
 SPLIT_TILES: dict[str, SplitTiles] = {
-    "half": SplitTiles(Tile(64, 8), Tile(64, 8), Tile(64, 8)),
-    "tf32": SplitTiles(Tile(64, 8), Tile(64, 8), Tile(64, 8)),
+    "half": SplitTiles(Tile(128, 8), Tile(64, 8, 2), Tile(64, 8, 2), Tile(64, 8, 2)),
+    "tf32": SplitTiles(Tile(128, 8), Tile(64, 8), Tile(64, 8, 3), Tile(64, 8, 2)),
 }
 # Of the few hidden features that float64 may have; in the interpreter any tile will do.
 OTHER = Tile(32, 4)

@@ -110,7 +110,7 @@ def rerun_kernel(
         weights = all_moved(given_weights, seeming_offset(start))
         edge = start + tl.arange(0, EDGES)
         mask = edge < end
-        x_i, x_j, d, radial = edge_geometry(inputs.pos, graph, edge, mask, spec)
+        radial = edge_geometry(inputs.pos, graph, edge, mask, spec)[3]
         z = first_layer(inputs, weights, graph, edge, mask, radial, geometry, spec)
         for k in tl.static_range(1, depth):
             store_tile(kept + (k - 1) * size, start - begin, z, spec)
@@ -133,6 +133,8 @@ def rerun_kernel(
 
         by_vector = vector_gradients(grad_vector, graph, receiver, mask, geometry, spec)
         weight = weight_of(inputs, edge, mask, geometry)
+        # Read again: kept from above, it would take registers that the products need.
+        x_i, x_j, d, _ = edge_geometry(inputs.pos + seeming_offset(start + EDGES), graph, edge, mask, spec)
         vectors = basis_vectors(x_i, x_j, d, spec)
         grads, vector = coefficient_gradients(coefficients, vectors, number.scaled(by_vector, weight), spec)
         for k in tl.static_range(len(grads)):
@@ -195,7 +197,7 @@ def coordinates_kernel(
     grad_message = unaligned(grad_message)
     square = load_square(given_weight, spec)
     by_square = tl.zeros([spec.padded, spec.padded], geometry)
-    by_bias = tl.zeros([EDGES, spec.padded], geometry)
+    by_bias = tl.zeros([spec.padded], geometry)
     gate_sum = tl.zeros([spec.padded], geometry)
     gate_bias = tl.zeros([EDGES], geometry)
     for start in range(begin + program * EDGES, end, tl.num_programs(0) * EDGES):
@@ -210,7 +212,7 @@ def coordinates_kernel(
         if len(gate_layer) > 0:
             gate = sigmoid(gate_of(message, gate_layer, spec))
         by_square = product(tl.trans(grad), message * gate[:, None], by_square, stored, spec.precision)
-        by_bias += grad.to(geometry)
+        by_bias += tl.sum(grad.to(geometry), 0)
         receiver = memory.node_of(graph, edge, mask, 0)
         by_message = message_gradients(grad_message, graph, receiver, mask, geometry, spec)
         out += by_message * weight_of(inputs, edge, mask, geometry)[:, None]
@@ -221,7 +223,7 @@ def coordinates_kernel(
         store_tile(kept, start - begin, out * slope, spec)
     own = program * SUMS
     add_to(weight_sum + own, by_square)
-    add_to(bias_sum + own, tl.sum(by_bias, 0))
+    add_to(bias_sum + own, by_bias)
     if len(gate_layer) > 0:
         add_to(gate_sums[0] + own, gate_sum)
         add_to(gate_sums[1] + own, tl.sum(as_rows((gate_bias,)), 1))
@@ -248,7 +250,7 @@ def layer_kernel(
     kept = unaligned(kept)
     square = load_square(given_weight, spec)
     by_square = tl.zeros([spec.padded, spec.padded], geometry)
-    by_bias = tl.zeros([EDGES, spec.padded], geometry)
+    by_bias = tl.zeros([spec.padded], geometry)
     for start in range(program * EDGES, count.to(tl.int64), tl.num_programs(0) * EDGES):
         grad = load_tile(grads, start, EDGES, spec)
         z = load_tile(kept, start, EDGES, spec).to(geometry)
@@ -256,10 +258,10 @@ def layer_kernel(
         out = product(grad, square, zero, stored, spec.precision)
         value, slope = activated(z, spec.activation)
         by_square = product(tl.trans(grad), value, by_square, stored, spec.precision)
-        by_bias += grad.to(geometry)
+        by_bias += tl.sum(grad.to(geometry), 0)
         store_tile(kept, start, out * slope, spec)
     add_to(weight_sum + program * SUMS, by_square)
-    add_to(bias_sum + program * SUMS, tl.sum(by_bias, 0))
+    add_to(bias_sum + program * SUMS, by_bias)
 
 
 @jit
@@ -306,9 +308,9 @@ def first_kernel(
                 mask=mask[:, None] & (of_block < spec.edge_dim),
             )
         if block == 0:
-            grad = grad.to(geometry)
-            by_radial += grad * edge_geometry(inputs.pos, graph, edge, mask, spec)[3][:, None]
-            tl.store(traces.radial + edge, along(grad, weights.radial, spec), mask=mask)
+            by_first = grad.to(geometry)
+            by_radial += by_first * edge_geometry(inputs.pos, graph, edge, mask, spec)[3][:, None]
+            tl.store(traces.radial + edge, along(by_first, weights.radial, spec), mask=mask)
     own = program * SUMS
     if len(weights.edge) > 0:
         # The sums of the blocks lie side by side.

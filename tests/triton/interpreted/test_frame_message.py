@@ -61,7 +61,7 @@ def test_options(name: str):
 @pytest.fixture
 def split(monkeypatch):
     """Every Linear has a kernel of its own in the backward pass, as on a GPU wide features have."""
-    tiles = frame_message_config.SplitTiles(*[frame_message_config.OTHER] * 3)
+    tiles = frame_message_config.SplitTiles(*[frame_message_config.OTHER] * 4)
     monkeypatch.setattr(frame_message, "split_tiles_for", lambda precision, hidden, device: tiles)
 
 
