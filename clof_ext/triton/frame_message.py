@@ -25,7 +25,7 @@ SPLIT_CHUNK_BYTES = 2**27
 
 
 def _chunk_edges(block: Block, arrays: int, limit: int, tile: int) -> int:
-    """Edges of a chunk, of which so many arrays of hidden features are kept: whole tiles, no more than hold all edges."""
+    """Edges of a chunk, of which so many arrays of hidden features are kept: whole tiles, and no more than needed."""
     per_edge = arrays * block.hidden * block.h.element_size()
     return tile * min(max(limit // per_edge // tile, 1), triton.cdiv(block.graph.num_edges, tile))
 
@@ -130,8 +130,10 @@ def _split_edge_gradients(
             *graph.plan,
             grad_message,
             grad_vector,
-            traces,
-            own,
+            traces.coefficients,
+            traces.edge_weight,
+            own.head,
+            own.gate,
             kept,
             chunk,
             begin,

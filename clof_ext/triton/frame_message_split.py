@@ -34,6 +34,7 @@ from .frame_message_tile import (
     load_edge_block,
     load_edge_weights,
     load_square,
+    moved,
     seeming_offset,
     weight_of,
 )
@@ -85,8 +86,10 @@ def rerun_kernel(
     num_edges,
     grad_message,
     grad_vector,
-    traces,
-    sums,
+    coefficient_trace,
+    edge_weight_trace,
+    head_sums,
+    gate_sums,
     kept,
     chunk,
     begin,
@@ -138,11 +141,11 @@ def rerun_kernel(
         vectors = basis_vectors(x_i, x_j, d, spec)
         grads, vector = coefficient_gradients(coefficients, vectors, number.scaled(by_vector, weight), spec)
         for k in tl.static_range(len(grads)):
-            tl.store(traces.coefficients + k * num_edges.to(tl.int64) + edge, coefficients[k], mask=mask)
+            tl.store(coefficient_trace + k * num_edges.to(tl.int64) + edge, coefficients[k], mask=mask)
         if len(inputs.edge_weight) > 0:
             for axis in tl.static_range(3):
                 by_weight += by_vector[axis] * vector[axis]
-            tl.store(traces.edge_weight[0] + edge, by_weight.to(stored), mask=mask)
+            tl.store(edge_weight_trace[0] + edge, by_weight.to(stored), mask=mask)
         rows = as_rows(grads)
         head = product(rows, last, head, stored, spec.precision)
         head_bias += rows
@@ -157,13 +160,14 @@ def rerun_kernel(
                 gate_sum += tl.sum(by_gate[:, None] * message, 0)
                 gate_bias += by_gate
             store_tile(kept + (depth - 1) * size, start - begin, grad * slope, spec)
-    own = all_moved(sums, program * SUMS)
-    add_to(own.head[0], head)
-    if len(own.head) > 1:
-        add_to(own.head[1], tl.sum(head_bias, 1))
-    if len(own.coordinates) == 0 and len(own.gate) > 0:
-        add_to(own.gate[0], gate_sum)
-        add_to(own.gate[1], tl.sum(as_rows((gate_bias,)), 1))
+    own_head = moved(head_sums, program * SUMS)
+    add_to(own_head[0], head)
+    if len(head_sums) > 1:
+        add_to(own_head[1], tl.sum(head_bias, 1))
+    if len(given_weights.coordinates) == 0 and len(gate_sums) > 0:
+        own_gate = moved(gate_sums, program * SUMS)
+        add_to(own_gate[0], gate_sum)
+        add_to(own_gate[1], tl.sum(as_rows((gate_bias,)), 1))
 
 
 @jit
