@@ -295,6 +295,8 @@ def first_kernel(
     column = block * spec.edge_block
     by_columns = tl.zeros([spec.padded, spec.edge_block], geometry)
     by_radial = tl.zeros([EDGES, spec.padded], geometry)
+    if len(weights.edge) > 0:
+        columns = load_edge_weights(weights.edge[0], column, spec)
     for start in range(begin + program * EDGES, end, programs * EDGES):
         edge = start + tl.arange(0, EDGES)
         mask = edge < end
@@ -303,7 +305,6 @@ def first_kernel(
             features = load_edge_block(inputs.edge_attr[0], edge, mask, column, spec)
             by_columns = product(tl.trans(grad), features, by_columns, stored, spec.precision)
             zero = tl.zeros([EDGES, spec.edge_block], geometry)
-            columns = load_edge_weights(weights.edge[0], column, spec)
             out = product(grad, columns, zero, stored, spec.precision)
             of_block = column + tl.arange(0, spec.edge_block)[None, :]
             tl.store(
