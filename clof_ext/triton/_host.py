@@ -17,7 +17,18 @@ NODES, LANES = 16, 8
 
 # Sizes change from batch to batch: kernels are not compiled anew for them.
 jit = triton.jit(
-    do_not_specialize=["num_nodes", "num_edges", "channels", "num_segments", "num_rows", "width", "begin", "end"]
+    do_not_specialize=[
+        "num_nodes",
+        "num_edges",
+        "channels",
+        "num_segments",
+        "num_rows",
+        "width",
+        "begin",
+        "end",
+        "chunk",
+        "count",
+    ]
 )
 
 _library = torch.library.Library(TRITON, "DEF")

@@ -7,30 +7,33 @@ from torch import Tensor
 from ..reference.frame_message import BASIS_SIZE
 from ._host import LANES, NODES, launch, operator
 from .frame_message_backward import Traces, tile_kernel
-from .frame_message_config import multiprocessors, tile_for
+from .frame_message_config import SplitTiles, Tile, multiprocessors, split_tiles_for, tile_for
 from .frame_message_forward import message_kernel
 from .frame_message_host import Block
 from .frame_message_nodes import node_sum_kernel, position_kernel
+from .frame_message_split import coordinates_kernel, first_kernel, layer_kernel, rerun_kernel
 from .frame_message_weights import WeightSums
 
 # Receivers of a program: the fewest rows of a product.
 RECEIVERS = 16
 # Numbers that a program adds up at a time: eight for each thread of its four warps.
 SUMMED, SUMMED_COLUMNS = 1024, 64
-# The gradients by the first Linear's outputs of edges are kept for as many edges as fit in this many bytes.
+# What is kept of edges between the kernels of the backward pass, of as many edges as fit in this many bytes.
 CHUNK_BYTES = 2**28
+# The same where every Linear has a kernel, and the inputs of activations are kept too.
+SPLIT_CHUNK_BYTES = 2**27
 
 
-def _chunk_edges(block: Block, tile: int) -> int:
-    """Edges of a chunk: whole tiles, or all edges."""
-    per_edge = block.hidden * block.h.element_size()
-    return min(max(CHUNK_BYTES // per_edge // tile, 1) * tile, block.graph.num_edges)
+def _chunk_edges(block: Block, arrays: int, limit: int, tile: int) -> int:
+    """Edges of a chunk, of which so many arrays of hidden features are kept: whole tiles, and no more than needed."""
+    per_edge = arrays * block.hidden * block.h.element_size()
+    return tile * min(max(limit // per_edge // tile, 1), triton.cdiv(block.graph.num_edges, tile))
 
 
-def _empty_traces(block: Block, chunk: int) -> Traces:
-    h, pos, edges = block.h, block.graph.pos, block.graph.num_edges
+def _traces(block: Block, first: Tensor) -> Traces:
+    pos, edges = block.graph.pos, block.graph.num_edges
     return Traces(
-        h.new_empty(chunk, block.hidden),
+        first,
         pos.new_empty(BASIS_SIZE[block.switches.basis], edges),
         pos.new_empty(edges),
         () if block.edge_attr is None else (torch.empty_like(block.edge_attr),),
@@ -38,23 +41,53 @@ def _empty_traces(block: Block, chunk: int) -> Traces:
     )
 
 
-def _edge_gradients(block: Block, grad_message: Tensor, grad_vector: Tensor) -> tuple[Traces, Tensor, WeightSums]:
-    """What the backward kernel leaves of edges, the gradients by the first Linear's outputs of nodes, and the sums."""
-    graph, tile, pos = block.graph, tile_for("backward", block.precision, block.hidden), block.graph.pos
-    programs = min(tile.programs * multiprocessors(pos.device), triton.cdiv(graph.num_edges, tile.edges))
-    chunk = _chunk_edges(block, tile.edges)
-    traces, sums = _empty_traces(block, chunk), WeightSums.zeros(block, programs)
-    scratch = block.h.new_empty(programs, block.switches.edge_depth, tile.edges, block.padded)
-    of_nodes = pos.new_zeros(2, graph.num_nodes, block.hidden)
+def _programs(block: Block, tile: Tile, edges: int) -> int:
+    """Programs that fit on the GPU, or fewer where there are fewer tiles."""
+    return min(tile.programs * multiprocessors(block.graph.pos.device), triton.cdiv(edges, tile.edges))
+
+
+def _sum_of_nodes(block: Block, traces: Traces, of_nodes: Tensor, begin: int, end: int, whole: bool) -> None:
+    """Add a chunk's gradients by the first Linear's outputs to those of the edges' nodes."""
+    num_nodes = block.graph.num_nodes
     columns = min(block.padded, SUMMED_COLUMNS)
     nodes = SUMMED // columns
-    blocks = triton.cdiv(graph.num_nodes, nodes) * triton.cdiv(block.hidden, columns)
-    for begin in range(0, graph.num_edges, max(chunk, 1)):
-        end = min(begin + chunk, graph.num_edges)
+    launch(
+        node_sum_kernel,
+        2 * triton.cdiv(num_nodes, nodes) * triton.cdiv(block.hidden, columns),
+        of_nodes,
+        traces.first,
+        *block.graph.plan,
+        of_nodes,
+        begin,
+        end,
+        WIDTH=block.hidden,
+        WHOLE=whole,
+        NODES=nodes,
+        COLUMNS=columns,
+    )
+
+
+def _chunks(block: Block, chunk: int) -> list[tuple[int, int]]:
+    edges = block.graph.num_edges
+    return [(begin, min(begin + chunk, edges)) for begin in range(0, edges, max(chunk, 1))]
+
+
+def _edge_gradients(block: Block, grad_message: Tensor, grad_vector: Tensor) -> tuple[Traces, Tensor, WeightSums]:
+    """What the backward kernels leave of edges, the gradients by the first Linear's outputs of nodes, and the sums."""
+    tiles = split_tiles_for(block.precision, block.hidden, block.graph.pos.device)
+    if tiles is not None:
+        return _split_edge_gradients(block, tiles, grad_message, grad_vector)
+    graph, tile = block.graph, tile_for("backward", block.precision, block.hidden)
+    chunk = _chunk_edges(block, 1, CHUNK_BYTES, tile.edges)
+    programs = _programs(block, tile, graph.num_edges)
+    traces, sums = _traces(block, block.h.new_empty(chunk, block.hidden)), WeightSums.zeros(block, programs)
+    scratch = block.h.new_empty(programs, block.switches.edge_depth, tile.edges, block.padded)
+    of_nodes = graph.pos.new_zeros(2, graph.num_nodes, block.hidden)
+    for begin, end in _chunks(block, chunk):
         launch(
             tile_kernel,
             programs,
-            pos,
+            graph.pos,
             block.inputs,
             block.weights,
             *graph.plan,
@@ -69,20 +102,97 @@ def _edge_gradients(block: Block, grad_message: Tensor, grad_vector: Tensor) -> 
             SUMS=sums.row_length,
             **tile.constants,
         )
+        _sum_of_nodes(block, traces, of_nodes, begin, end, chunk >= graph.num_edges)
+    return traces, of_nodes, sums
+
+
+def _split_edge_gradients(
+    block: Block, tiles: SplitTiles, grad_message: Tensor, grad_vector: Tensor
+) -> tuple[Traces, Tensor, WeightSums]:
+    """The same by a kernel for each Linear."""
+    graph, switches, inputs, weights = block.graph, block.switches, block.inputs, block.weights
+    depth = switches.edge_depth
+    arrays = depth + switches.coord_depth - 1
+    chunk = _chunk_edges(block, arrays, SPLIT_CHUNK_BYTES, tiles.rerun.edges)
+    kept = block.h.new_empty(arrays, chunk, block.hidden)
+    traces = _traces(block, kept[0])
+    rerun, coordinates, layer, first = programs = [_programs(block, tile, chunk) for tile in tiles]
+    sums = WeightSums.zeros(block, max(programs))
+    of_nodes = graph.pos.new_zeros(2, graph.num_nodes, block.hidden)
+    for begin, end in _chunks(block, chunk):
+        own, constants = sums.of_first_program, {"SUMS": sums.row_length}
         launch(
-            node_sum_kernel,
-            2 * blocks,
-            pos,
-            traces.first,
+            rerun_kernel,
+            rerun,
+            graph.pos,
+            inputs,
+            weights,
             *graph.plan,
-            of_nodes,
+            grad_message,
+            grad_vector,
+            traces.coefficients,
+            traces.edge_weight,
+            own.head,
+            own.gate,
+            kept,
+            chunk,
             begin,
             end,
-            WIDTH=block.hidden,
-            WHOLE=chunk == graph.num_edges,
-            NODES=nodes,
-            COLUMNS=columns,
+            block.spec,
+            **constants,
+            **tiles.rerun.constants,
         )
+        if weights.coordinates:
+            launch(
+                coordinates_kernel,
+                coordinates,
+                graph.pos,
+                inputs,
+                weights.gate,
+                weights.coordinates[0],
+                *graph.plan,
+                grad_message,
+                own.gate,
+                *own.coordinates,
+                kept[depth],
+                kept[depth - 1],
+                begin,
+                end,
+                block.spec,
+                **constants,
+                **tiles.coordinates.constants,
+            )
+        for k in reversed(range(depth - 1)):
+            launch(
+                layer_kernel,
+                layer,
+                graph.pos,
+                graph.pos,
+                weights.layers[k][0],
+                *own.layers[k],
+                kept[k + 1],
+                kept[k],
+                end - begin,
+                block.spec,
+                **constants,
+                **tiles.layer.constants,
+            )
+        launch(
+            first_kernel,
+            first * max(1, len(own.edge)),
+            graph.pos,
+            inputs,
+            weights,
+            *graph.plan,
+            traces,
+            own,
+            begin,
+            end,
+            block.spec,
+            **constants,
+            **tiles.first.constants,
+        )
+        _sum_of_nodes(block, traces, of_nodes, begin, end, chunk >= graph.num_edges)
     return traces, of_nodes, sums
 
 

@@ -61,6 +61,16 @@ class Traces(NamedTuple):
 
 
 @triton.jit
+def add_to(sums, values):
+    """Add a vector or a matrix to an array of sums."""
+    if len(values.shape) == 1:
+        place = sums + tl.arange(0, values.shape[0])
+    else:
+        place = sums + tl.arange(0, values.shape[0])[:, None] * values.shape[1] + tl.arange(0, values.shape[1])[None, :]
+    tl.store(place, tl.load(place) + values)
+
+
+@triton.jit
 def add_product(sums, a, b, STORED: tl.constexpr, spec):
     """Add a b to an array of sums."""
     rows: tl.constexpr = a.shape[0]
@@ -70,16 +80,10 @@ def add_product(sums, a, b, STORED: tl.constexpr, spec):
 
 
 @triton.jit
-def add_vector(sums, values):
-    place = sums + tl.arange(0, values.shape[0])
-    tl.store(place, tl.load(place) + values)
-
-
-@triton.jit
 def add_layer(sums, grad, z, STORED: tl.constexpr, spec):
     """Add a tile's gradients by the weight and bias of a Linear that was applied to z."""
     add_product(sums[0], tl.trans(grad), z, STORED, spec)
-    add_vector(sums[1], tl.sum(grad, 0))
+    add_to(sums[1], tl.sum(grad, 0))
 
 
 @triton.jit
@@ -131,6 +135,30 @@ def by_head(grads, head, spec):
     for k in tl.static_range(1, len(grads)):
         out += grads[k][:, None] * load_vector(head[0] + k * spec.hidden, spec, DTYPE)[None, :]
     return out
+
+
+@triton.jit
+def vector_gradients(grad_vector, graph, receiver, mask, DTYPE: tl.constexpr, spec):
+    """The gradient by each edge's vector, before the edge's weight."""
+    scale = mean_scale(graph, receiver, mask, DTYPE, spec.vector_mean)
+    out = ()
+    for axis in tl.static_range(3):
+        out = out + (tl.load(grad_vector + receiver * 3 + axis, mask=mask, other=0.0) * scale,)
+    return out
+
+
+@triton.jit
+def message_gradients(grad_message, graph, receiver, mask, DTYPE: tl.constexpr, spec):
+    """The gradient by each edge's message, before the edge's weight."""
+    rows = load_rows(grad_message, receiver, mask, spec.hidden, spec.padded).to(DTYPE)
+    return rows * mean_scale(graph, receiver, mask, DTYPE, spec.message_mean)[:, None]
+
+
+@triton.jit
+def through_gate(grad, message, gate, layer, spec):
+    """Gradients by the message before its gate and by what att_mlp says, given that by the gated message."""
+    by_gate = tl.sum(grad * message, 1) * gate * (1.0 - gate)
+    return grad * gate[:, None] + by_gate[:, None] * load_vector(layer[0], spec, grad.dtype)[None, :], by_gate
 
 
 @triton.jit
@@ -204,10 +232,7 @@ def tile_kernel(
         # The head, and the vector.
         receiver = memory.node_of(graph, edge, mask, 0)
         weight = weight_of(inputs, edge, mask, geometry)
-        scale = mean_scale(graph, receiver, mask, geometry, spec.vector_mean)
-        by_vector = ()
-        for axis in tl.static_range(3):
-            by_vector = by_vector + (tl.load(grad_vector + receiver * 3 + axis, mask=mask, other=0.0) * scale,)
+        by_vector = vector_gradients(grad_vector, graph, receiver, mask, geometry, spec)
         x_i, x_j, d, _ = edge_geometry(inputs.pos, graph, edge, mask, spec)
         vectors = basis_vectors(x_i, x_j, d, spec)
         grads, vector = coefficient_gradients(coefficients, vectors, number.scaled(by_vector, weight), spec)
@@ -216,7 +241,7 @@ def tile_kernel(
         rows = as_rows(grads)
         add_product(sums.head[0], rows, z, stored, spec)
         if len(sums.head) > 1:
-            add_vector(sums.head[1], tl.sum(rows, 1))
+            add_to(sums.head[1], tl.sum(rows, 1))
         grad = by_head(grads, weights.head, spec) * slope
 
         # The message, gated, and the Linear before the head. What other threads kept is read from here on.
@@ -227,8 +252,7 @@ def tile_kernel(
             zero = tl.zeros([EDGES, spec.padded], geometry)
             grad = product(grad, load_square(weights.coordinates[0], spec), zero, stored, spec.precision)
         message, slope = activated(kept(scratch, depth - 1, EDGES, spec.padded, geometry), spec.activation)
-        by_message = load_rows(grad_message, receiver, mask, spec.hidden, spec.padded).to(geometry)
-        by_message *= mean_scale(graph, receiver, mask, geometry, spec.message_mean)[:, None]
+        by_message = message_gradients(grad_message, graph, receiver, mask, geometry, spec)
         if len(inputs.edge_weight) > 0:
             by_weight = tl.sum(by_message * message, 1) * gate
             for axis in tl.static_range(3):
@@ -236,10 +260,9 @@ def tile_kernel(
             tl.store(traces.edge_weight[0] + edge, by_weight.to(stored), mask=mask)
         grad += by_message * weight[:, None]
         if len(weights.gate) > 0:
-            by_gate = tl.sum(grad * message, 1) * gate * (1.0 - gate)
-            add_vector(sums.gate[0], tl.sum(by_gate[:, None] * message, 0))
-            add_vector(sums.gate[1], tl.sum(as_rows((by_gate,)), 1))
-            grad = grad * gate[:, None] + by_gate[:, None] * load_vector(weights.gate[0], spec, geometry)[None, :]
+            grad, by_gate = through_gate(grad, message, gate, weights.gate, spec)
+            add_to(sums.gate[0], tl.sum(by_gate[:, None] * message, 0))
+            add_to(sums.gate[1], tl.sum(as_rows((by_gate,)), 1))
         grad *= slope
 
         # edge_mlp in reverse.
@@ -251,7 +274,7 @@ def tile_kernel(
             # Computed anew: kept from above, slopes would take the registers that the products need.
             grad *= activated(kept(scratch, depth - 1 - step, EDGES, spec.padded, geometry), spec.activation)[1]
         store_rows(traces.first, edge - begin, mask, grad, spec.hidden, spec.padded)
-        add_vector(sums.radial, tl.sum(grad * radial[:, None], 0))
+        add_to(sums.radial, tl.sum(grad * radial[:, None], 0))
         tl.store(traces.radial + edge, along(grad, weights.radial, spec), mask=mask)
         if len(weights.edge) > 0:
             store_edge_gradients(

@@ -5,6 +5,7 @@ chosen without a GPU.
 """
 
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import torch
 
@@ -17,24 +18,30 @@ AMD_THREADS_PER_WARP = 64
 
 @dataclass(frozen=True)
 class Tile:
-    """Edges of a tile, and warps (of NVIDIA's size) of the program that holds it."""
+    """Edges of a tile, and warps (of NVIDIA's size) of the program that holds it.
+
+    More than one stage loads tiles before their turn: only for kernels that read nothing that they wrote. Fewer
+    registers for a thread let more programs share a multiprocessor.
+    """
 
     edges: int
     warps: int
+    stages: int = 1
+    registers: int = MAX_REGISTERS
 
     @property
     def constants(self) -> dict:
-        """What a launch takes. One stage: loads must not cross iterations, since programs read what they wrote."""
-        always = {"EDGES": self.edges, "num_stages": 1}
+        """What a launch takes."""
+        always = {"EDGES": self.edges, "num_stages": self.stages}
         if torch.version.hip:
             return {**always, "num_warps": self.warps * THREADS_PER_WARP // AMD_THREADS_PER_WARP}
-        registers = min(MAX_REGISTERS, REGISTERS // (THREADS_PER_WARP * self.warps))
+        registers = min(self.registers, REGISTERS // (THREADS_PER_WARP * self.warps))
         return {**always, "num_warps": self.warps, "maxnreg": registers}
 
     @property
     def programs(self) -> int:
         """Programs that fit on a multiprocessor when every thread takes all registers that it may."""
-        return max(1, REGISTERS // (MAX_REGISTERS * THREADS_PER_WARP * self.warps))
+        return max(1, REGISTERS // (self.registers * THREADS_PER_WARP * self.warps))
 
 
 # (pass, precision of products) -> tiles for up to 64 and up to 128 hidden features.
@@ -47,6 +54,26 @@ TILES: dict[tuple[str, str], tuple[Tile, Tile]] = {
     ("backward", "tf32x3"): (Tile(16, 4), Tile(16, 8)),
 }
 SMALL_HIDDEN = 64
+
+
+class SplitTiles(NamedTuple):
+    """The tiles of a backward pass with a kernel for each Linear, see ``frame_message_split``.
+
+    The other tiles divide those of ``rerun``, which leaves whole ones.
+    """
+
+    rerun: Tile
+    coordinates: Tile
+    layer: Tile
+    first: Tile
+
+
+# Precision of products -> tiles for more than 64 hidden features. Tiles of 64 edges and more are multiplied by the
+# instructions of Hopper's tensor cores for groups of four warps, whose operands lie in shared memory.
+SPLIT_TILES: dict[str, SplitTiles] = {
+    "half": SplitTiles(Tile(128, 8), Tile(64, 8, 2), Tile(64, 8, 2), Tile(64, 8, 2)),
+    "tf32": SplitTiles(Tile(128, 8), Tile(64, 8), Tile(64, 8, 3), Tile(64, 8, 2)),
+}
 # Of the few hidden features that float64 may have; in the interpreter any tile will do.
 OTHER = Tile(32, 4)
 
@@ -55,6 +82,20 @@ def tile_for(direction: str, precision: str, hidden: int) -> Tile:
     """The tile of a pass, ``"forward"`` or ``"backward"``."""
     small, large = TILES.get((direction, precision), (OTHER, OTHER))
     return small if hidden <= SMALL_HIDDEN else large
+
+
+def keeps_weights(device: torch.device) -> bool:
+    """Whether products can take a weight from shared memory, as those of compute capability 9 do."""
+    if device.type != "cuda" or torch.version.hip:
+        return False
+    return torch.cuda.get_device_capability(device)[0] == 9
+
+
+def split_tiles_for(precision: str, hidden: int, device: torch.device) -> SplitTiles | None:
+    """The tiles of a backward pass with a kernel for each Linear; None where one kernel for all of them is used."""
+    if hidden <= SMALL_HIDDEN or not keeps_weights(device):
+        return None
+    return SPLIT_TILES.get(precision)
 
 
 def multiprocessors(device: torch.device) -> int:

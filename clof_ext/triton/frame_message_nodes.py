@@ -53,8 +53,14 @@ def node_sum_kernel(
     seen = exists[:, None] & (column < WIDTH)
     total = tl.zeros([NODES, COLUMNS], sums.dtype.element_ty)
     if not WHOLE:
+        # Most nodes have no edge in a chunk: for them nothing is searched, read or written.
+        some = first < last
+        some &= tl.load(of_role + first, mask=some, other=0) < end
+        some &= tl.load(of_role + last - 1, mask=some, other=0) >= begin
+        last = tl.where(some, last, first)
         first = first_not_below(of_role, first, last, begin)
         last = first_not_below(of_role, first, last, end)
+        seen &= (first < last)[:, None]
         total = tl.load(out, mask=seen, other=0.0)
     for step in range(0, tl.max(last - first)):
         mask = first + step < last

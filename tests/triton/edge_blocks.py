@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import torch
 
-from clof_ext.triton import frame_message
+from clof_ext.triton import frame_message, frame_message_config
 from tests.conformance import Graph, points, random_edges
 from tests.ops.test_frame_message import Block, block
 from tests.triton.ahead_of_time import Launch, recorded
@@ -23,13 +23,14 @@ PRECISIONS = {
 
 @contextmanager
 def torch_for(target: str) -> Iterator[None]:
-    """Makes torch say that it was built for the maker of a GPU."""
-    before = torch.version.hip
+    """Makes torch say that it was built for the maker of a GPU, and the backward pass what it says of that GPU."""
+    before = torch.version.hip, frame_message_config.keeps_weights
     torch.version.hip = "ahead of time" if target.startswith("gfx") else None
+    frame_message_config.keeps_weights = lambda device: target == "sm_90"
     try:
         yield
     finally:
-        torch.version.hip = before
+        torch.version.hip, frame_message_config.keeps_weights = before
 
 
 @dataclass(frozen=True)

@@ -26,6 +26,14 @@ CASES = [
     (64, "TF32", "position_kernel", "sm_90", 0),
     # A tile's numbers beside the operands of a product: what does not fit lies in the L1 cache.
     (64, "bfloat16", "tile_kernel", "sm_90", 128),
+    # The weight in shared memory and the sums of its gradient in registers leave room for a tile.
+    (128, "TF32", "layer_kernel", "sm_90", 16),
+    (128, "TF32", "coordinates_kernel", "sm_90", 64),
+    (128, "TF32", "first_kernel", "sm_90", 0),
+    (128, "bfloat16", "layer_kernel", "sm_90", 0),
+    (128, "bfloat16", "coordinates_kernel", "sm_90", 0),
+    (128, "bfloat16", "first_kernel", "sm_90", 0),
+    (128, "bfloat16", "rerun_kernel", "sm_90", 192),
 ]
 
 

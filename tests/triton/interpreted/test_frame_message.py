@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from clof_ext.bench.run import matmul_precision
-from clof_ext.triton import frame_message
+from clof_ext.triton import frame_message, frame_message_config
 from tests.conformance import GRAPHS, Graph, points, random_edges
 from tests.ops.test_frame_message import Block, assert_agree, block, relative_errors, second_derivatives, tiny
 
@@ -56,6 +56,37 @@ def check(case: Block, dtype: torch.dtype = torch.float64, tolerance: float = EX
 @pytest.mark.parametrize("name", OPTIONS)
 def test_options(name: str):
     check(small(**OPTIONS[name]))
+
+
+@pytest.fixture
+def split(monkeypatch):
+    """Every Linear has a kernel of its own in the backward pass, as on a GPU wide features have."""
+    tiles = frame_message_config.SplitTiles(*[frame_message_config.OTHER] * 4)
+    monkeypatch.setattr(frame_message, "split_tiles_for", lambda precision, hidden, device: tiles)
+
+
+@pytest.mark.parametrize("name", OPTIONS)
+def test_options_with_a_kernel_for_each_linear(name: str, split):
+    check(small(**OPTIONS[name]))
+
+
+@pytest.mark.parametrize(("hidden", "node_dim", "edge_dim"), SIZES)
+def test_sizes_with_a_kernel_for_each_linear(hidden: int, node_dim: int, edge_dim: int, split):
+    check(small(hidden=hidden, node_dim=node_dim, edge_dim=edge_dim, depth=2))
+
+
+@pytest.mark.parametrize("dtype", HALF_TOLERANCE, ids=str)
+def test_half_precision_features_with_a_kernel_for_each_linear(dtype: torch.dtype, split):
+    case = small(**OPTIONS["all that multiplies"])
+    found, exact = case.results(dtype, "triton"), case.results(dtype, "reference")
+    assert relative_errors(found, exact).max() < HALF_TOLERANCE[dtype]
+
+
+def test_chunks_with_a_kernel_for_each_linear(monkeypatch, split):
+    """Sums of weights' gradients that go on from chunk to chunk, and programs with several tiles."""
+    case = block(Graph(points(18), random_edges(18, 150)), hidden=4, node_dim=2, edge_dim=1, depth=2, weighted=True)
+    monkeypatch.setattr(frame_message, "SPLIT_CHUNK_BYTES", 64 * 3 * 4 * 8)
+    check(case)
 
 
 @pytest.mark.parametrize(("hidden", "node_dim", "edge_dim"), SIZES)
