@@ -1,5 +1,7 @@
 """The fused edge block: its two operators."""
 
+from collections.abc import Callable
+
 import torch
 import triton
 from torch import Tensor
@@ -7,12 +9,13 @@ from torch import Tensor
 from ..reference.frame_message import BASIS_SIZE
 from ._host import LANES, NODES, launch, operator
 from .frame_message_backward import Traces, tile_kernel
-from .frame_message_config import SplitTiles, Tile, multiprocessors, split_tiles_for, tile_for
+from .frame_message_config import SplitTiles, Tile, multiprocessors, ways
 from .frame_message_forward import message_kernel
 from .frame_message_host import Block
 from .frame_message_nodes import node_sum_kernel, position_kernel
 from .frame_message_split import coordinates_kernel, first_kernel, layer_kernel, rerun_kernel
 from .frame_message_weights import WeightSums
+from .tuning import fastest
 
 # Receivers of a program: the fewest rows of a product.
 RECEIVERS = 16
@@ -74,10 +77,30 @@ def _chunks(block: Block, chunk: int) -> list[tuple[int, int]]:
 
 def _edge_gradients(block: Block, grad_message: Tensor, grad_vector: Tensor) -> tuple[Traces, Tensor, WeightSums]:
     """What the backward kernels leave of edges, the gradients by the first Linear's outputs of nodes, and the sums."""
-    tiles = split_tiles_for(block.precision, block.hidden, block.graph.pos.device)
-    if tiles is not None:
-        return _split_edge_gradients(block, tiles, grad_message, grad_vector)
-    graph, tile = block.graph, tile_for("backward", block.precision, block.hidden)
+
+    def run(way: Tile | SplitTiles) -> tuple[Traces, Tensor, WeightSums]:
+        make = _split_edge_gradients if isinstance(way, SplitTiles) else _tile_edge_gradients
+        return make(block, way, grad_message, grad_vector)
+
+    return run(_fastest(block, "backward", run))
+
+
+def _fastest(block: Block, direction: str, run: Callable[[Tile | SplitTiles], object]) -> Tile | SplitTiles:
+    """How to make a pass. Graphs of one order of magnitude share a choice."""
+    device, switches = block.graph.pos.device, block.switches
+    edge_dim = 0 if block.edge_attr is None else block.edge_attr.shape[1]
+    key = (
+        *(block.precision, block.h.dtype, f"H={block.hidden}", f"D={edge_dim}"),
+        *(f"{switches.edge_depth}+{switches.coord_depth} Linears", f"E<1e{len(str(block.graph.num_edges))}"),
+    )
+    return fastest(direction, key, ways(direction, block.precision, block.hidden, device), run, device)
+
+
+def _tile_edge_gradients(
+    block: Block, tile: Tile, grad_message: Tensor, grad_vector: Tensor
+) -> tuple[Traces, Tensor, WeightSums]:
+    """By one kernel for all Linears."""
+    graph = block.graph
     chunk = _chunk_edges(block, 1, CHUNK_BYTES, tile.edges)
     programs = _programs(block, tile, graph.num_edges)
     traces, sums = _traces(block, block.h.new_empty(chunk, block.hidden)), WeightSums.zeros(block, programs)
@@ -109,7 +132,7 @@ def _edge_gradients(block: Block, grad_message: Tensor, grad_vector: Tensor) -> 
 def _split_edge_gradients(
     block: Block, tiles: SplitTiles, grad_message: Tensor, grad_vector: Tensor
 ) -> tuple[Traces, Tensor, WeightSums]:
-    """The same by a kernel for each Linear."""
+    """By a kernel for each Linear."""
     graph, switches, inputs, weights = block.graph, block.switches, block.inputs, block.weights
     depth = switches.edge_depth
     arrays = depth + switches.coord_depth - 1
@@ -227,21 +250,25 @@ def frame_message(
         edge_depth, coord_depth, attention, basis, mode, activation, tanh, clamp, message_reduce, vector_reduce,
         precision,
     )  # fmt: skip
-    graph, tile = block.graph, tile_for("forward", block.precision, block.hidden)
+    graph = block.graph
     message, vector = block.h.new_empty(graph.num_nodes, block.hidden), torch.empty_like(graph.pos)
-    launch(
-        message_kernel,
-        triton.cdiv(graph.num_nodes, RECEIVERS),
-        pos,
-        block.inputs,
-        block.weights,
-        *graph.plan,
-        message,
-        vector,
-        block.spec,
-        NODES=RECEIVERS,
-        **tile.constants,
-    )
+
+    def run(tile: Tile) -> None:
+        launch(
+            message_kernel,
+            triton.cdiv(graph.num_nodes, RECEIVERS),
+            pos,
+            block.inputs,
+            block.weights,
+            *graph.plan,
+            message,
+            vector,
+            block.spec,
+            NODES=RECEIVERS,
+            **tile.constants,
+        )
+
+    run(_fastest(block, "forward", run))
     return message, vector
 
 

@@ -1,7 +1,7 @@
 """How frame_message's kernels are cut into tiles: one table, from what ahead-of-time compilation shows.
 
 Each tile is the largest of those whose numbers stay in registers, or nearly so (docs/gpu.md lists what is used); it was
-chosen without a GPU.
+chosen without a GPU. What else may be faster on one, ``tuning`` finds out where that is asked for.
 """
 
 from dataclasses import dataclass
@@ -74,6 +74,23 @@ SPLIT_TILES: dict[str, SplitTiles] = {
     "half": SplitTiles(Tile(128, 8), Tile(64, 8, 2), Tile(64, 8, 2), Tile(64, 8, 2)),
     "tf32": SplitTiles(Tile(128, 8), Tile(64, 8), Tile(64, 8, 3), Tile(64, 8, 2)),
 }
+# What else is worth timing, in the same order.
+OTHER_TILES: dict[tuple[str, str], tuple[tuple[Tile, ...], tuple[Tile, ...]]] = {
+    ("forward", "half"): ((Tile(32, 4), Tile(128, 8)), (Tile(64, 4), Tile(64, 8))),
+    ("forward", "tf32"): ((Tile(16, 4), Tile(64, 8)), (Tile(16, 4), Tile(32, 4), Tile(64, 8))),
+    ("backward", "half"): ((Tile(32, 4), Tile(128, 8)), ()),
+    ("backward", "tf32"): ((Tile(32, 4), Tile(32, 8)), ()),
+}
+OTHER_SPLIT_TILES: dict[str, tuple[SplitTiles, ...]] = {
+    "half": (
+        SplitTiles(Tile(128, 8), Tile(64, 8), Tile(64, 8), Tile(64, 8)),
+        SplitTiles(Tile(128, 8), Tile(128, 8), Tile(128, 8), Tile(128, 8)),
+    ),
+    "tf32": (
+        SplitTiles(Tile(128, 8), Tile(64, 8), Tile(64, 8), Tile(64, 8)),
+        SplitTiles(Tile(64, 4), Tile(64, 8), Tile(64, 8, 3), Tile(64, 8, 3)),
+    ),
+}
 # Of the few hidden features that float64 may have; in the interpreter any tile will do.
 OTHER = Tile(32, 4)
 
@@ -91,11 +108,13 @@ def keeps_weights(device: torch.device) -> bool:
     return torch.cuda.get_device_capability(device)[0] == 9
 
 
-def split_tiles_for(precision: str, hidden: int, device: torch.device) -> SplitTiles | None:
-    """The tiles of a backward pass with a kernel for each Linear; None where one kernel for all of them is used."""
-    if hidden <= SMALL_HIDDEN or not keeps_weights(device):
-        return None
-    return SPLIT_TILES.get(precision)
+def ways(direction: str, precision: str, hidden: int, device: torch.device) -> tuple[Tile | SplitTiles, ...]:
+    """How a pass may be made, the default first: by one kernel, or backward by a kernel for each Linear."""
+    wide = hidden > SMALL_HIDDEN
+    found = (tile_for(direction, precision, hidden), *OTHER_TILES.get((direction, precision), ((), ()))[wide])
+    if direction == "backward" and wide and keeps_weights(device) and precision in SPLIT_TILES:
+        return (SPLIT_TILES[precision], *OTHER_SPLIT_TILES[precision], *found)
+    return found
 
 
 def multiprocessors(device: torch.device) -> int:

@@ -61,8 +61,9 @@ def test_options(name: str):
 @pytest.fixture
 def split(monkeypatch):
     """Every Linear has a kernel of its own in the backward pass, as on a GPU wide features have."""
-    tiles = frame_message_config.SplitTiles(*[frame_message_config.OTHER] * 4)
-    monkeypatch.setattr(frame_message, "split_tiles_for", lambda precision, hidden, device: tiles)
+    tile = frame_message_config.OTHER
+    found = {"forward": tile, "backward": frame_message_config.SplitTiles(*[tile] * 4)}
+    monkeypatch.setattr(frame_message, "ways", lambda direction, *_: (found[direction],))
 
 
 @pytest.mark.parametrize("name", OPTIONS)
@@ -87,6 +88,22 @@ def test_chunks_with_a_kernel_for_each_linear(monkeypatch, split):
     case = block(Graph(points(18), random_edges(18, 150)), hidden=4, node_dim=2, edge_dim=1, depth=2, weighted=True)
     monkeypatch.setattr(frame_message, "SPLIT_CHUNK_BYTES", 64 * 3 * 4 * 8)
     check(case)
+
+
+@pytest.mark.parametrize("hidden", [64, 128])
+@pytest.mark.parametrize("precision", ["half", "tf32"])
+@pytest.mark.parametrize("direction", ["forward", "backward"])
+def test_every_way_of_a_pass(monkeypatch, direction: str, precision: str, hidden: int):
+    """All that a GPU may choose from, on few features and the tiles that it would have."""
+    monkeypatch.setattr(frame_message_config, "keeps_weights", lambda device: True)
+    case, seen = small(depth=2), []
+    for way in frame_message_config.ways(direction, precision, hidden, torch.device("cuda")):
+        others = {"forward": frame_message_config.OTHER, "backward": frame_message_config.OTHER, direction: way}
+        monkeypatch.setattr(frame_message, "ways", lambda direction, *_, others=others: (others[direction],))
+        check(case)
+        assert way not in seen
+        seen.append(way)
+    assert len(seen) >= 2
 
 
 @pytest.mark.parametrize(("hidden", "node_dim", "edge_dim"), SIZES)
