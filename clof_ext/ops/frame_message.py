@@ -10,7 +10,7 @@ from torch import Tensor
 from .. import _check
 from .._backends import Size, fitting, implementation
 from .._precision import matmul_precision
-from .._recompute import double_backward, made_by_kernels
+from .._recompute import Rows, double_backward_by_rows, made_by_kernels
 from .._register import in_backward, no_third_derivative, register_rule, unrecorded, where_given
 from ..graph import EdgePlan, as_plan
 from ..reference import frame_message as plain_frame_message
@@ -326,18 +326,22 @@ def _by_kernels(ctx, operator: Callable, grads: tuple) -> tuple:
 
 def _by_reference(ctx, *grads):
     """Derivative of the backward operator, through the definition."""
-    given, weights, constants = _restore(ctx)
+    given, weights, (edges, offsets, *options) = _restore(ctx)
     *grads, grad_weights = grads
     present = [value is not None for value in given]
 
-    def run(tensors: list[Tensor]) -> tuple[Tensor, Tensor]:
+    def run(tensors: list[Tensor], some: slice) -> tuple[Tensor, Tensor]:
         remade = iter(tensors)
         inputs = [next(remade) if there else None for there in present[N_COTANGENTS:]]
-        return plain_frame_message(*inputs, list(remade), *constants)
+        # A mean divides by the number of all edges, which stands in the offsets.
+        return plain_frame_message(*inputs, list(remade), edges[:, some], offsets, *options)
 
     cotangents, inputs = given[:N_COTANGENTS], [value for value in given[N_COTANGENTS:] if value is not None]
     directions = [grad for grad, there in zip(grads, present[N_COTANGENTS:], strict=True) if there]
-    results = iter(double_backward(run, cotangents, [*inputs, *weights], [*directions, *grad_weights]))
+    # h, pos and the weights have no rows of edges; edge_attr and edge_weight, where they are given, have nothing else.
+    of_edges = [False] * 2 + [True] * (len(inputs) - 2) + [False] * len(weights)
+    rows = Rows(edges.shape[1], weights[0].shape[0], [False] * N_COTANGENTS, of_edges)
+    results = iter(double_backward_by_rows(run, cotangents, [*inputs, *weights], [*directions, *grad_weights], rows))
     by_given = [next(results) if there else None for there in present]
     return _with_constants(ctx, by_given, list(results))
 

@@ -8,7 +8,7 @@ from torch import Tensor
 from .. import _check
 from .._backends import MlpSize, fitting, implementation
 from .._precision import matmul_precision
-from .._recompute import double_backward, made_by_kernels
+from .._recompute import Rows, double_backward_by_rows, made_by_kernels
 from .._register import in_backward, no_third_derivative, register_rule, unrecorded
 from ..reference import mlp as plain_mlp
 from ..reference.frame_message import ACTIVATIONS
@@ -201,7 +201,9 @@ def _by_reference(ctx, grads: list[Tensor], grad_weights: list[Tensor]) -> tuple
     n = ctx.n_inputs
     options, input_gradients = ctx.constants[:N_OPTIONS], ctx.constants[N_OPTIONS]
     directions = [*(grads if input_gradients else [None] * n), *grad_weights]
-    results = double_backward(lambda x: plain_mlp(x[:n], x[n:], *options), [grad], tensors, directions)
+    of_rows = [True] * n + [False] * (len(tensors) - n)
+    rows = Rows(grad.shape[0], max(weight.shape[0] for weight in tensors[n::2]), [True], of_rows)
+    results = double_backward_by_rows(lambda x, _: plain_mlp(x[:n], x[n:], *options), [grad], tensors, directions, rows)
     return _with_constants(ctx, results[0], results[1 : n + 1], results[n + 1 :])
 
 

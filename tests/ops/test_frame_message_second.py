@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from clof_ext import _backends
-from clof_ext._recompute import double_backward
+from clof_ext._recompute import CHUNK_NUMBERS, double_backward
 from clof_ext.bench.memory import peak_bytes
 from clof_ext.bench.run import threads
 from clof_ext.reference import frame_message as plain
@@ -25,6 +25,7 @@ from tests.ops.test_frame_message import (
 
 pytestmark = pytest.mark.skipif(_backends.binary() is None, reason="needs the compiled extension")
 
+OP = import_module("clof_ext.ops.frame_message")
 TOLERANCE = {torch.float64: 1e-11, torch.float32: 5e-5}
 # h, pos, edge_attr and edge_weight have directions.
 N_INPUTS = 4
@@ -144,9 +145,49 @@ def test_a_force_field_trains_by_the_kernels(monkeypatch):
         energy = sum(out.square().sum() for out in case.run(leaves, backend))
         (force,) = torch.autograd.grad(energy, leaves[1], create_graph=True)
         if backend == "cpu":
-            monkeypatch.setattr(import_module("clof_ext.ops.frame_message"), "_by_reference", refuse)
+            monkeypatch.setattr(OP, "_by_reference", refuse)
         found.append(torch.autograd.grad(force.square().sum(), leaves))
     assert_agree(list(found[1]), list(found[0]), 1e-11)
+
+
+def force_gradients(case: Block, dtype: torch.dtype = torch.float64) -> list[Tensor]:
+    """Of a loss on gradients of positions, edge features and a weight, which kernels leave to the definition."""
+    leaves = case.leaves(dtype)
+    energy = sum(out.double().square().sum() for out in case.run(leaves, "cpu"))
+    firsts = torch.autograd.grad(energy, [*leaves[1:3], leaves[-1]], create_graph=True)
+    loss = sum((value.double() * torch.linspace(0.5, 1.5, value.numel()).view_as(value)).sum() for value in firsts)
+    return [*torch.autograd.grad(loss, leaves, materialize_grads=True)]
+
+
+@pytest.mark.parametrize("name", OPTIONS)
+def test_the_definition_takes_some_edges_at_a_time(name: str, monkeypatch):
+    case = block(Graph(points(9), random_edges(9, 40)), **{"edge_dim": 2, **OPTIONS[name]})
+    whole = force_gradients(case)
+    # Seven edges: the last chunk has fewer.
+    monkeypatch.setitem(CHUNK_NUMBERS, "cpu", 7 * case.hidden)
+    calls, plain_message = [], OP.plain_frame_message
+    monkeypatch.setattr(OP, "plain_frame_message", lambda *given: calls.append(given) or plain_message(*given))
+    assert_agree(force_gradients(case), whole, 1e-12)
+    assert len(calls) == 6
+
+
+def test_the_definition_of_halves_is_summed_in_float32(monkeypatch):
+    case = block(Graph(points(20), random_edges(20, 300)), hidden=8, edge_dim=2)
+    whole = force_gradients(case, torch.bfloat16)
+    monkeypatch.setitem(CHUNK_NUMBERS, "cpu", 9 * case.hidden)
+    for one, two in zip(force_gradients(case, torch.bfloat16), whole, strict=True):
+        assert one.dtype == two.dtype
+        assert (one.double() - two.double()).norm() <= 2e-2 * two.double().norm()
+
+
+def test_the_definition_of_many_edges_needs_the_memory_of_some(monkeypatch):
+    edges = 60_000
+    case = block(Graph(points(300), random_edges(300, edges)), hidden=32, edge_dim=1)
+    peaks = []
+    for some in (edges, edges // 20):
+        monkeypatch.setitem(CHUNK_NUMBERS, "cpu", some * case.hidden)
+        peaks.append(peak_bytes(lambda: force_gradients(case, torch.float32), torch.device("cpu")))
+    assert peaks[1] < peaks[0] / 4
 
 
 def test_no_array_of_edges_by_hidden():

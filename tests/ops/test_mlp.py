@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from clof_ext import _backends, ops
+from clof_ext._recompute import CHUNK_NUMBERS
 from clof_ext.bench.memory import peak_bytes
 from clof_ext.bench.run import matmul_precision, threads
 from clof_ext.reference.frame_message import ACTIVATIONS
@@ -160,6 +161,26 @@ def test_second_derivatives_in_some_directions():
             second_derivatives("odd", torch.float64, backend, wanted) for backend in ("cpu", "reference")
         )
         assert_agree(found, expected, TOLERANCE[torch.float64])
+
+
+def test_the_definition_takes_some_rows_at_a_time(monkeypatch):
+    """Gradients of weights, whose derivatives kernels do not make."""
+
+    def derivatives() -> list[Tensor]:
+        inputs, weights = tensors("odd")
+        out = ops.mlp(inputs, weights, backend="cpu")
+        cotangent = torch.linspace(1, 9, out.numel()).sin().reshape(out.shape).to(out).requires_grad_()
+        grads = torch.autograd.grad(out, weights, cotangent, create_graph=True)
+        number = sum(grad.square().sum() for grad in grads)
+        return list(torch.autograd.grad(number, [cotangent, *inputs, *weights], materialize_grads=True))
+
+    whole, calls = derivatives(), []
+    monkeypatch.setitem(CHUNK_NUMBERS, "cpu", 10)
+    module = import_module("clof_ext.ops.mlp")
+    plain = module.plain_mlp
+    monkeypatch.setattr(module, "plain_mlp", lambda *given: calls.append(given) or plain(*given))
+    assert_agree(derivatives(), whole, 1e-12)
+    assert len(calls) > 1 and sum(len(inputs[0]) for inputs, *_ in calls) == len(whole[0])
 
 
 @pytest.mark.parametrize("activate_last", [False, True])
