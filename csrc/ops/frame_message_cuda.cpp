@@ -26,8 +26,7 @@ struct CudaCall : FrameMessageCall<FrameMessageProblem> {
     const char* reason = equal ? cuda::frame_message_limit(a.storage, a.hidden, a.edge_features, backward)
                                : "its kernels take Linears of one width";
     if (reason != nullptr) check::fail("The CUDA backend cannot run this frame_message: ", reason, ".");
-    const int64_t bytes = cuda::frame_message_bytes(a, backward);
-    memory = torch::stable::new_empty(h, {&bytes, 1}, ScalarType::Byte);
+    memory = empty(h, {cuda::frame_message_bytes(a, backward)}, ScalarType::Byte);
   }
 };
 
