@@ -26,24 +26,29 @@ def cast_each(values: Sequence, dtype: torch.dtype | None) -> list:
 
 def cast_all(values: Sequence, dtype: torch.dtype | None) -> list:
     """The same in one step, which nothing records."""
-    places = [place for place, value in enumerate(values) if _is_cast(value, dtype)]
-    return _with(values, places, dtype)
+    if dtype is None:
+        return list(values)
+    return _with(values, [place for place, value in enumerate(values) if _is_cast(value, dtype)], dtype)
 
 
-def gradients_of(given: Sequence[Tensor | None], grads: Sequence[Tensor | None], wanted: Sequence[bool]) -> list:
-    """Gradients of cast tensors as those of the tensors that were given; None for those that nobody wants.
+def gradients_of(
+    given: Sequence[Tensor | None],
+    grads: Sequence[Tensor | None],
+    wanted: Sequence[bool],
+    dtype: torch.dtype | None,
+) -> Sequence[Tensor | None]:
+    """Gradients of tensors cast to ``dtype`` as those of the tensors that were given, if somebody wants them.
 
     Where they are recorded they are left as they are: autograd gives them the dtypes itself, and records that.
     """
-    grads = [grad if want else None for grad, want in zip(grads, wanted, strict=True)]
-    if torch.is_grad_enabled():
+    if dtype is None or torch.is_grad_enabled():
         return grads
     places: dict[torch.dtype, list[int]] = {}
-    for place, (grad, tensor) in enumerate(zip(grads, given, strict=True)):
-        if grad is not None and grad.dtype != tensor.dtype:
+    for place, (grad, tensor, want) in enumerate(zip(grads, given, wanted, strict=True)):
+        if grad is not None and want and grad.dtype != tensor.dtype:
             places.setdefault(tensor.dtype, []).append(place)
-    for dtype, some in places.items():
-        grads = _with(grads, some, dtype)
+    for own, some in places.items():
+        grads = _with(grads, some, own)
     return grads
 
 

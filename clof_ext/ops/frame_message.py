@@ -314,13 +314,14 @@ class _Recorded(torch.autograd.Function):
     def backward(ctx, grad_message: Tensor, grad_vector: Tensor) -> tuple:
         wanted = ctx.needs_input_grad[N_ARGUMENTS:]
         edges, offsets, *saved = ctx.saved_tensors
-        given, cast = saved[: len(wanted)], saved[len(wanted) :]
-        # To be differentiated in turn, they are cast again, which is recorded.
-        tensors = cast if cast and not torch.is_grad_enabled() else _cast(cast_each, given, ctx.dtype)
+        given, tensors = saved[: len(wanted)], saved[-len(wanted) :]
+        if ctx.dtype is not None and torch.is_grad_enabled():
+            # To be differentiated in turn: the casts have to be recorded.
+            tensors = _cast(cast_each, given, ctx.dtype)
         inputs = *_as_inputs(tensors), edges, offsets, *ctx.options
         grads, grad_weights = _gradients(ctx.backward_operator, grad_message, grad_vector, inputs)
         grads += grad_weights
-        return *[None] * N_ARGUMENTS, *gradients_of(given, grads, wanted)
+        return *[None] * N_ARGUMENTS, *gradients_of(given, grads, wanted, ctx.dtype)
 
 
 def _gradients(backward: Callable, grad_message: Tensor, grad_vector: Tensor, inputs: tuple) -> tuple[list, list]:

@@ -158,14 +158,16 @@ class _Recorded(torch.autograd.Function):
     @staticmethod
     def backward(ctx, grad: Tensor) -> tuple:
         n, wanted = ctx.n_inputs, ctx.needs_input_grad[N_ARGUMENTS:]
-        given, cast = list(ctx.saved_tensors[: len(wanted)]), list(ctx.saved_tensors[len(wanted) :])
-        # To be differentiated in turn, they are cast again, which is recorded.
-        tensors = cast if cast and not torch.is_grad_enabled() else cast_each(given, ctx.dtype)
+        saved = list(ctx.saved_tensors)
+        given, tensors = saved[: len(wanted)], saved[-len(wanted) :]
+        if ctx.dtype is not None and torch.is_grad_enabled():
+            # To be differentiated in turn: the casts have to be recorded.
+            tensors = cast_each(given, ctx.dtype)
         some = any(wanted[:n])
         options = *ctx.constants[:N_OPTIONS], some, *ctx.constants[N_OPTIONS:]
         grads, grad_weights = in_backward(ctx.backward_operator, grad, tensors[:n], tensors[n:], *options)
         grads = [*(grads if some else [None] * n), *grad_weights]
-        return *[None] * N_ARGUMENTS, *gradients_of(given, grads, wanted)
+        return *[None] * N_ARGUMENTS, *gradients_of(given, grads, wanted, ctx.dtype)
 
 
 def _fake(inputs, weights, activation, activate_last, precision="highest"):
