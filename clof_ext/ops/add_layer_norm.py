@@ -10,7 +10,7 @@ from .. import _check
 from .._backends import NormSize, fitting, implementation
 from .._precision import float32_under_autocast
 from .._recompute import double_backward
-from .._register import in_backward, register_rule, unrecorded
+from .._register import in_backward, record, register_rule, unrecorded
 from ..reference import add_layer_norm as plain_add_layer_norm
 
 DTYPES = (torch.float32, torch.float64, torch.bfloat16, torch.float16)
@@ -105,7 +105,7 @@ def _fused(
         return run(*tensors, times, eps)
     if not recorded:
         return unrecorded(run, *tensors, times, eps)
-    return _Recorded.apply(run, *tensors, times, eps)
+    return record(_Recorded, run, *tensors, times, eps)
 
 
 def _unlike(weight: Tensor, x: Tensor, h: Tensor) -> bool:

@@ -12,7 +12,7 @@ from .._backends import Size, fitting, implementation
 from .._cast import autocast_dtype, cast_all, cast_each, dtype_after, gradients_of
 from .._precision import matmul_precision
 from .._recompute import double_backward, made_by_kernels
-from .._register import in_backward, no_third_derivative, register_rule, unrecorded, where_given
+from .._register import in_backward, no_third_derivative, record, register_rule, unrecorded, where_given
 from ..graph import EdgePlan, as_plan
 from ..reference import frame_message as plain_frame_message
 from ..reference.frame_message import ACTIVATIONS, BASIS_SIZE
@@ -131,7 +131,7 @@ def frame_message(
         # The same as above, without microseconds of Python.
         with nullcontext() if dtype is None else torch._C._DisableAutocast():
             if recorded:
-                return _Recorded.apply(forward, run, dtype, constants, *tensors)
+                return record(_Recorded, forward, run, dtype, constants, *tensors)
             return unrecorded(run, *_as_inputs(_cast(cast_all, tensors, dtype)), *constants)
     except Exception:
         # The operator checks for itself; what is wrong is said in more detail, and with the right type, here.

@@ -10,7 +10,7 @@ from .._backends import MlpSize, fitting, implementation
 from .._cast import autocast_dtype, cast_all, cast_each, dtype_after, gradients_of
 from .._precision import matmul_precision
 from .._recompute import double_backward, made_by_kernels
-from .._register import in_backward, no_third_derivative, register_rule, unrecorded
+from .._register import in_backward, no_third_derivative, record, register_rule, unrecorded
 from ..reference import mlp as plain_mlp
 from ..reference.frame_message import ACTIVATIONS
 
@@ -80,7 +80,7 @@ def mlp(
         if not _recorded(inputs, weights):
             tensors = cast_all([*inputs, *weights], dtype)
             return unrecorded(run, tensors[:n_inputs], tensors[n_inputs:], *constants)
-        return _Recorded.apply(run, dtype, constants, n_inputs, *inputs, *weights)
+        return record(_Recorded, run, dtype, constants, n_inputs, *inputs, *weights)
     except Exception:
         # The operator checks for itself; what is wrong is said in more detail, and with the right type, here.
         _check_all(cast_each(inputs, dtype), cast_each(weights, dtype), activation)
@@ -89,11 +89,13 @@ def mlp(
 
 def _size(inputs: list[Tensor], weights: list[Tensor], dtype: torch.dtype | None) -> MlpSize:
     """What kernels on GPUs are asked about; of what is no matrix, nothing: the checks say what is wrong with it."""
-    columns, outputs = (
-        tuple(tensor.shape[dim] for tensor in some if isinstance(tensor, Tensor) and tensor.dim() == 2)
-        for some, dim in ((inputs, 1), (weights[::2], 0))
-    )
-    return MlpSize(columns, outputs, dtype_after(inputs[0], dtype), _recorded(inputs, weights))
+    columns = [tensor.shape[1] for tensor in inputs if _is_matrix(tensor)]
+    outputs = [tensor.shape[0] for tensor in weights[::2] if _is_matrix(tensor)]
+    return MlpSize(tuple(columns), tuple(outputs), dtype_after(inputs[0], dtype), _recorded(inputs, weights))
+
+
+def _is_matrix(value: object) -> bool:
+    return isinstance(value, Tensor) and value.dim() == 2
 
 
 def _check_all(inputs: list[Tensor], weights: list[Tensor], activation: str) -> None:
