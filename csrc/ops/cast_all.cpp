@@ -1,4 +1,6 @@
 // Tensors in another dtype in one step, which autocast asks for: weights, and their gradients.
+#include <array>
+
 #include "host.h"
 
 namespace clof::host {

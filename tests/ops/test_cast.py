@@ -103,6 +103,13 @@ def test_gradients_go_through_the_casts_when_they_are_differentiated(case):
         assert float(expected.abs().max()) > 0 or place == len(leaves) - 1
 
 
+def test_a_compiled_graph_casts_alike(case):
+    under_autocast, _, leaves = case
+    compiled = torch.compile(under_autocast, fullgraph=True, backend="aot_eager")
+    found, expected = (gradients(run(*leaves), leaves) for run in (compiled, under_autocast))
+    assert all(torch.equal(one, other) for one, other in zip(found, expected, strict=True))
+
+
 def test_only_gradients_that_are_wanted_are_cast(case, monkeypatch):
     under_autocast, _, leaves = case
     for leaf in leaves[1:]:
