@@ -71,6 +71,13 @@ def _apply(library: str, op: Operator) -> None:
         torch.library.register_autocast(f"{library}::{stages[0]}", device, torch.float32)
 
 
+def record(function: type[torch.autograd.Function], *arguments):
+    """``function.apply(*arguments)``, without what torch does for torch.func each time, which takes microseconds."""
+    if torch._C._are_functorch_transforms_active():
+        return function.apply(*arguments)
+    return super(torch.autograd.Function, function).apply(*arguments)
+
+
 def unrecorded(operator: Callable, *arguments):
     """Call an operator where autograd has nothing to record.
 

@@ -9,6 +9,11 @@
 #include <stdexcept>
 #include <string>
 
+// Throws where a function of torch's C interface fails; torch 2.11 has it under its older name alone.
+#ifndef STABLE_TORCH_ERROR_CODE_CHECK
+#define STABLE_TORCH_ERROR_CODE_CHECK TORCH_ERROR_CODE_CHECK
+#endif
+
 namespace clof::check {
 
 using torch::headeronly::ScalarType;

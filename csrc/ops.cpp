@@ -78,6 +78,9 @@ STABLE_TORCH_LIBRARY(clof_ext, library) {
       "add_layer_norm_backward(Tensor grad, Tensor x, Tensor h, Tensor weight, float times, float eps, "
       "bool h_gradient) -> (Tensor grad_x, Tensor grad_h, Tensor grad_weight, Tensor grad_bias)");
 
+  // For what nothing records or traces: results share memory.
+  library.def("cast_all(Tensor[] tensors, ScalarType dtype) -> Tensor[]");
+
   // keep: (E, heads) factors of the weights, constants. Gradients of all inputs before it.
 #define CLOF_EDGE_ATTENTION_INPUTS                                                                                   \
   "Tensor query, Tensor key, Tensor value, Tensor edge, Tensor weight, Tensor? keep, Tensor edges, Tensor offsets, " \

@@ -76,7 +76,7 @@ def convolve(
     pos = torch.add(pos, vector, alpha=options.coords_weight)
     if hasattr(layer, "coord_mlp_vel"):
         pos = torch.addcmul(pos, perceptron(layer.coord_mlp_vel, options.node_activation, h), vel)
-    inputs = [h, message.to(h.dtype)] + ([] if node_attr is None else [node_attr])
+    inputs = [h, message] + ([] if node_attr is None else [node_attr])
     update = perceptron(layer.node_mlp, options.node_activation, *inputs)
     if hasattr(layer, "layer_norm"):
         # Of h there is one for the LayerNorm, and one more for the update.

@@ -10,7 +10,7 @@ from .. import _check
 from .._backends import NormSize, fitting, implementation
 from .._precision import float32_under_autocast
 from .._recompute import double_backward
-from .._register import register_rule
+from .._register import in_backward, record, register_rule, unrecorded
 from ..reference import add_layer_norm as plain_add_layer_norm
 
 DTYPES = (torch.float32, torch.float64, torch.bfloat16, torch.float16)
@@ -101,9 +101,11 @@ def _fused(
         run = fitting("add_layer_norm", run, backend, NormSize(x.dtype, h.dtype, weight.dtype, x.shape[-1]))
     tensors = x, h, weight, bias
     recorded = torch.is_grad_enabled() and any(tensor.requires_grad for tensor in tensors)
-    if not recorded or run is plain_add_layer_norm or torch.compiler.is_compiling():
+    if run is plain_add_layer_norm or torch.compiler.is_compiling():
         return run(*tensors, times, eps)
-    return _Recorded.apply(run, *tensors, times, eps)
+    if not recorded:
+        return unrecorded(run, *tensors, times, eps)
+    return record(_Recorded, run, *tensors, times, eps)
 
 
 def _unlike(weight: Tensor, x: Tensor, h: Tensor) -> bool:
@@ -124,7 +126,7 @@ def _gradients(backward: Callable, ctx, grad: Tensor, h_wanted: bool) -> tuple:
     # Added once, h has the gradient of x.
     same = ctx.times == 1 and x.dtype == h.dtype
     h_wanted = h_wanted and not same
-    grad_x, grad_h, *others = backward(grad, x, h, weight, ctx.times, ctx.eps, h_wanted)
+    grad_x, grad_h, *others = in_backward(backward, grad, x, h, weight, ctx.times, ctx.eps, h_wanted)
     return grad_x, grad_x if same else grad_h if h_wanted else None, *others
 
 
@@ -133,10 +135,10 @@ class _Recorded(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx, run: Callable, x: Tensor, h: Tensor, weight: Tensor, bias: Tensor, times: float, eps: float):
-        ctx.backward_operator = getattr(torch.ops, run.default.namespace).add_layer_norm_backward.default
+        ctx.backward_operator = getattr(torch.ops, run.default.namespace).add_layer_norm_backward
         ctx.times, ctx.eps = times, eps
         ctx.save_for_backward(x, h, weight)
-        return run.default(x, h, weight, bias, times, eps)
+        return unrecorded(run, x, h, weight, bias, times, eps)
 
     @staticmethod
     def backward(ctx, grad: Tensor) -> tuple:

@@ -9,15 +9,21 @@ from torch import Tensor
 
 from .. import _check
 from .._backends import Size, fitting, implementation
+from .._cast import autocast_dtype, cast_all, cast_each, dtype_after, gradients_of
 from .._precision import matmul_precision
 from .._recompute import Rows, double_backward_by_rows, made_by_kernels
-from .._register import in_backward, no_third_derivative, register_rule, unrecorded, where_given
+from .._register import in_backward, no_third_derivative, record, register_rule, unrecorded, where_given
 from ..graph import EdgePlan, as_plan
 from ..reference import frame_message as plain_frame_message
 from ..reference.frame_message import ACTIVATIONS, BASIS_SIZE
 
 MAX_EDGE_DEPTH = 3
 MAX_COORD_DEPTH = 2
+# Tensors of an operator before its weights: h, pos, edge_attr, edge_weight; the backward operator has two more.
+N_TENSORS = 4
+N_COTANGENTS = 2
+# Of _Recorded before its tensors.
+N_ARGUMENTS = 4
 
 
 def frame_message(
@@ -95,15 +101,14 @@ def frame_message(
     """
     _check.positions(pos)
     plan = as_plan(edge_index, pos.shape[0], pos.device)
-    mlps = [list(edge_mlp), list(att_mlp), list(coord_mlp)]
-    h, edge_attr, edge_weight, *mlps = _autocast(pos.device.type, h, edge_attr, edge_weight, *mlps)
-    edge_mlp, att_mlp, coord_mlp = mlps
+    edge_mlp, att_mlp, coord_mlp = list(edge_mlp), list(att_mlp), list(coord_mlp)
+    dtype = autocast_dtype(pos.device.type)
     run = implementation("frame_message", pos.device, backend)
-    inputs, weights = (h, pos, edge_attr, edge_weight), edge_mlp + att_mlp + coord_mlp
-    recorded = _recorded((*inputs, *weights))
+    tensors = (h, pos, edge_attr, edge_weight, *edge_mlp, *att_mlp, *coord_mlp)
+    recorded = _recorded(tensors)
     forward = run
     if pos.is_cuda and edge_mlp:
-        size = _size(h, edge_attr, edge_mlp, coord_mlp, recorded)
+        size = _size(dtype_after(h, dtype), edge_attr, edge_mlp, coord_mlp, recorded)
         run = fitting("frame_message", run, backend, size)
         # Kernels may hold a forward pass whose gradients others have to make: both give the same numbers.
         forward = fitting("frame_message", forward, backend, size._replace(gradients=False)) if recorded else run
@@ -112,57 +117,55 @@ def frame_message(
         *(basis, mode, activation, tanh, clamp, message_reduce, vector_reduce, matmul_precision(pos.device.type)),
     )
 
-    def check() -> None:
+    def check(tensors: Sequence[Tensor | None]) -> None:
         _check_options(basis, mode, activation, clamp, message_reduce, vector_reduce)
-        _check_features(h, pos, edge_attr, edge_weight, plan.num_edges)
-        _check_edge_mlp(edge_mlp, h, edge_attr)
-        hidden = edge_mlp[-1].shape[0]
-        _check_att_mlp(att_mlp, h, hidden)
-        _check_coord_mlp(coord_mlp, h, hidden, basis)
+        _check_tensors(tensors, plan.num_edges, basis, len(edge_mlp), len(att_mlp))
 
-    unchecked = run is plain_frame_message or torch.compiler.is_compiling()
-    if unchecked:
-        check()
-    # What had to be cast is cast: the geometry in the op must stay as it is.
-    autocast = torch.is_autocast_enabled(pos.device.type)
-    with torch.autocast(pos.device.type, enabled=False) if autocast else nullcontext():
-        if unchecked:
-            return run(*inputs, weights, *constants)
-        try:
-            if not recorded:
-                return unrecorded(run, *inputs, weights, *constants)
-            return _Recorded.apply(forward, run, constants, *inputs, *weights)
-        except Exception:
-            # The operator checks for itself; what is wrong is said in more detail, and with the right type, here.
-            check()
-            raise
+    # What has to be cast is cast by hand: the geometry in the op must stay as it is.
+    if run is plain_frame_message or torch.compiler.is_compiling():
+        tensors = _cast(cast_each, tensors, dtype)
+        check(tensors)
+        with nullcontext() if dtype is None else torch.autocast(pos.device.type, enabled=False):
+            return run(*_as_inputs(tensors), *constants)
+    try:
+        # The same as above, without microseconds of Python.
+        with nullcontext() if dtype is None else torch._C._DisableAutocast():
+            if recorded:
+                return record(_Recorded, forward, run, dtype, constants, *tensors)
+            return unrecorded(run, *_as_inputs(_cast(cast_all, tensors, dtype)), *constants)
+    except Exception:
+        # The operator checks for itself; what is wrong is said in more detail, and with the right type, here.
+        check(_cast(cast_each, tensors, dtype))
+        raise
+
+
+def _cast(cast: Callable, tensors: Sequence[Tensor | None], dtype: torch.dtype | None) -> Sequence[Tensor | None]:
+    """The tensors of a call as autocast wants them: all but the positions, cast by one of the functions for that."""
+    if dtype is None:
+        return tensors
+    h, pos, *others = tensors
+    h, *others = cast((h, *others), dtype)
+    return h, pos, *others
+
+
+def _as_inputs(tensors: Sequence[Tensor | None]) -> tuple:
+    """The same as arguments of an operator, which has the weights in a list."""
+    return *tensors[:N_TENSORS], list(tensors[N_TENSORS:])
 
 
 def _size(
-    h: Tensor, edge_attr: Tensor | None, edge_mlp: list[Tensor], coord_mlp: list[Tensor], gradients: bool
+    dtype: torch.dtype,
+    edge_attr: Tensor | None,
+    edge_mlp: list[Tensor],
+    coord_mlp: list[Tensor],
+    gradients: bool,
 ) -> Size:
     """What kernels on GPUs are asked about; what is wrong with the tensors, the checks say."""
     # Of coord_mlp's Linears the last makes coefficients, and may have no bias.
     hidden = (len(coord_mlp) + 1) // 2 - 1
     widths = {weight.shape[0] for weight in (*edge_mlp[::2], *coord_mlp[: 2 * hidden : 2]) if weight.dim() == 2}
     edge_dim = 0 if edge_attr is None else edge_attr.shape[1]
-    return Size(edge_mlp[0].shape[0], edge_dim, h.dtype, gradients, len(widths) <= 1)
-
-
-def _autocast(device: str, *values):
-    """Tensors, and lists of them, in the dtype of autocast where it is on."""
-    if not torch.is_autocast_enabled(device):
-        return values
-    dtype = torch.get_autocast_dtype(device)
-
-    def cast(value):
-        if isinstance(value, list):
-            return [cast(item) for item in value]
-        # Like torch's own rules: float64 is left alone.
-        narrow = isinstance(value, Tensor) and value.is_floating_point() and value.dtype != torch.float64
-        return value.to(dtype) if narrow else value
-
-    return tuple(cast(value) for value in values)
+    return Size(edge_mlp[0].shape[0], edge_dim, dtype, gradients, len(widths) <= 1)
 
 
 def _check_options(
@@ -175,6 +178,17 @@ def _check_options(
     _check.one_of(vector_reduce, _check.REDUCTIONS, "vector_reduce")
     if not clamp > 0:
         raise ValueError(f"clamp must be above 0; got {clamp!r}.")
+
+
+def _check_tensors(tensors: Sequence[Tensor | None], num_edges: int, basis: str, n_edge: int, n_att: int) -> None:
+    """All of a call: of the weights the first are edge_mlp's, then come att_mlp's."""
+    (h, pos, edge_attr, edge_weight), weights = tensors[:N_TENSORS], list(tensors[N_TENSORS:])
+    edge_mlp, att_mlp, coord_mlp = weights[:n_edge], weights[n_edge : n_edge + n_att], weights[n_edge + n_att :]
+    _check_features(h, pos, edge_attr, edge_weight, num_edges)
+    _check_edge_mlp(edge_mlp, h, edge_attr)
+    hidden = edge_mlp[-1].shape[0]
+    _check_att_mlp(att_mlp, h, hidden)
+    _check_coord_mlp(coord_mlp, h, hidden, basis)
 
 
 def _check_features(
@@ -251,11 +265,6 @@ def _fake_backward(grad_message, grad_vector, h, pos, edge_attr, edge_weight, we
     return h.new_empty(h.shape), pos.new_empty(pos.shape), grad_edge_attr, grad_edge_weight, grad_weights
 
 
-# Tensors of an operator before its weights: h, pos, edge_attr, edge_weight; the backward operator has two more.
-N_TENSORS = 4
-N_COTANGENTS = 2
-
-
 def _save(ctx, inputs, output) -> None:
     is_forward = isinstance(inputs[N_TENSORS], list)
     tensors = N_TENSORS if is_forward else N_TENSORS + N_COTANGENTS
@@ -281,29 +290,44 @@ class _Recorded(torch.autograd.Function):
     """The operator as autograd records it outside of torch.compile.
 
     The rule that is registered for the operator does the same, but torch takes lists of tensors through its pytrees
-    there, which costs more than the kernels of a small graph. The gradients are those of ``differentiated``.
+    there, which costs more than the kernels of a small graph. The gradients are those of ``differentiated``. Under
+    autocast, whose dtype is given, the tensors are cast here.
     """
 
     @staticmethod
     def forward(
-        ctx, run: Callable, differentiated: Callable, constants: tuple, *tensors: Tensor | None
+        ctx,
+        run: Callable,
+        differentiated: Callable,
+        dtype: torch.dtype | None,
+        constants: tuple,
+        *given: Tensor | None,
     ) -> tuple[Tensor, Tensor]:
         ctx.backward_operator = getattr(torch.ops, differentiated.default.namespace).frame_message_backward
-        inputs = (*tensors[:N_TENSORS], list(tensors[N_TENSORS:]), *constants)
-        _save(ctx, inputs, None)
-        return unrecorded(run, *inputs)
+        edges, offsets, *ctx.options = constants
+        ctx.dtype = dtype
+        tensors = _cast(cast_all, given, dtype)
+        ctx.save_for_backward(edges, offsets, *given, *(() if dtype is None else tensors))
+        return unrecorded(run, *_as_inputs(tensors), *constants)
 
     @staticmethod
     def backward(ctx, grad_message: Tensor, grad_vector: Tensor) -> tuple:
-        grads, grad_weights = _gradients(ctx, ctx.backward_operator, grad_message, grad_vector)
-        return None, None, None, *grads, *grad_weights
+        wanted = ctx.needs_input_grad[N_ARGUMENTS:]
+        edges, offsets, *saved = ctx.saved_tensors
+        given, tensors = saved[: len(wanted)], saved[-len(wanted) :]
+        if ctx.dtype is not None and torch.is_grad_enabled():
+            # To be differentiated in turn: the casts have to be recorded.
+            tensors = _cast(cast_each, given, ctx.dtype)
+        inputs = *_as_inputs(tensors), edges, offsets, *ctx.options
+        grads, grad_weights = _gradients(ctx.backward_operator, grad_message, grad_vector, inputs)
+        grads += grad_weights
+        return *[None] * N_ARGUMENTS, *gradients_of(given, grads, wanted, ctx.dtype)
 
 
-def _gradients(ctx, backward: Callable, grad_message: Tensor, grad_vector: Tensor) -> tuple[list, list]:
-    """Gradients of the tensors before the weights and of the weights, of the forward operator."""
-    inputs, weights, constants = _restore(ctx)
-    *grads, grad_weights = in_backward(backward, grad_message, grad_vector, *inputs, weights, *constants)
-    return where_given(grads, inputs), list(grad_weights)
+def _gradients(backward: Callable, grad_message: Tensor, grad_vector: Tensor, inputs: tuple) -> tuple[list, list]:
+    """Gradients of the tensors before the weights and of the weights, of the forward operator of the inputs."""
+    *grads, grad_weights = in_backward(backward, grad_message, grad_vector, *inputs)
+    return where_given(grads, inputs[:N_TENSORS]), list(grad_weights)
 
 
 def _fake_double_backward(along_h, along_pos, along_edge_attr, along_edge_weight, *inputs):
@@ -357,7 +381,9 @@ def _rule(library: str) -> None:
         return
 
     def forward_backward(ctx, grad_message, grad_vector):
-        grads, grad_weights = _gradients(ctx, namespace.frame_message_backward, grad_message, grad_vector)
+        tensors, weights, constants = _restore(ctx)
+        inputs = *tensors, weights, *constants
+        grads, grad_weights = _gradients(namespace.frame_message_backward, grad_message, grad_vector, inputs)
         return _with_constants(ctx, grads, grad_weights)
 
     has_kernels = hasattr(namespace, "frame_message_double_backward")

@@ -7,9 +7,10 @@ from torch import Tensor
 
 from .. import _check
 from .._backends import MlpSize, fitting, implementation
+from .._cast import autocast_dtype, cast_all, cast_each, dtype_after, gradients_of
 from .._precision import matmul_precision
 from .._recompute import Rows, double_backward_by_rows, made_by_kernels
-from .._register import in_backward, no_third_derivative, register_rule, unrecorded
+from .._register import in_backward, no_third_derivative, record, register_rule, unrecorded
 from ..reference import mlp as plain_mlp
 from ..reference.frame_message import ACTIVATIONS
 
@@ -17,6 +18,8 @@ MAX_INPUTS = 4
 MAX_DEPTH = 4
 # Constants of both operators before what the backward operator alone has: activation, activate_last.
 N_OPTIONS = 2
+# Of _Recorded before its tensors.
+N_ARGUMENTS = 4
 
 
 def mlp(
@@ -64,37 +67,35 @@ def mlp(
     if not isinstance(first, Tensor):
         _check_inputs(inputs)
     device = first.device
-    if torch.is_autocast_enabled(device.type):
-        inputs, weights = (_cast(tensors, torch.get_autocast_dtype(device.type)) for tensors in (inputs, weights))
+    dtype, n_inputs = autocast_dtype(device.type), len(inputs)
     run = implementation("mlp", device, backend)
     if device.type == "cuda" and run is not plain_mlp:
-        run = fitting("mlp", run, backend, _size(inputs, weights))
+        run = fitting("mlp", run, backend, _size(inputs, weights, dtype))
     constants = (activation, activate_last, matmul_precision(device.type))
     if run is plain_mlp or torch.compiler.is_compiling():
+        inputs, weights = cast_each(inputs, dtype), cast_each(weights, dtype)
         _check_all(inputs, weights, activation)
         return run(inputs, weights, *constants)
     try:
         if not _recorded(inputs, weights):
-            return unrecorded(run, inputs, weights, *constants)
-        return _Recorded.apply(run, constants, len(inputs), *inputs, *weights)
+            tensors = cast_all([*inputs, *weights], dtype)
+            return unrecorded(run, tensors[:n_inputs], tensors[n_inputs:], *constants)
+        return record(_Recorded, run, dtype, constants, n_inputs, *inputs, *weights)
     except Exception:
         # The operator checks for itself; what is wrong is said in more detail, and with the right type, here.
-        _check_all(inputs, weights, activation)
+        _check_all(cast_each(inputs, dtype), cast_each(weights, dtype), activation)
         raise
 
 
-def _cast(tensors: list[Tensor], dtype: torch.dtype) -> list[Tensor]:
-    """Like torch's own rules: float64 is left alone."""
-    return [tensor if tensor.dtype == torch.float64 else tensor.to(dtype) for tensor in tensors]
-
-
-def _size(inputs: list[Tensor], weights: list[Tensor]) -> MlpSize:
+def _size(inputs: list[Tensor], weights: list[Tensor], dtype: torch.dtype | None) -> MlpSize:
     """What kernels on GPUs are asked about; of what is no matrix, nothing: the checks say what is wrong with it."""
-    columns, outputs = (
-        tuple(tensor.shape[dim] for tensor in some if isinstance(tensor, Tensor) and tensor.dim() == 2)
-        for some, dim in ((inputs, 1), (weights[::2], 0))
-    )
-    return MlpSize(columns, outputs, inputs[0].dtype, _recorded(inputs, weights))
+    columns = [tensor.shape[1] for tensor in inputs if _is_matrix(tensor)]
+    outputs = [tensor.shape[0] for tensor in weights[::2] if _is_matrix(tensor)]
+    return MlpSize(tuple(columns), tuple(outputs), dtype_after(inputs[0], dtype), _recorded(inputs, weights))
+
+
+def _is_matrix(value: object) -> bool:
+    return isinstance(value, Tensor) and value.dim() == 2
 
 
 def _check_all(inputs: list[Tensor], weights: list[Tensor], activation: str) -> None:
@@ -141,23 +142,34 @@ def _recorded(*tensors: list[Tensor]) -> bool:
 
 
 class _Recorded(torch.autograd.Function):
-    """The operator as autograd records it outside of torch.compile, where lists of tensors cost torch less time."""
+    """The operator as autograd records it outside of torch.compile, where lists of tensors cost torch less time.
+
+    Under autocast, whose dtype is given, the tensors are cast here.
+    """
 
     @staticmethod
-    def forward(ctx, run: Callable, constants: tuple, n_inputs: int, *tensors: Tensor) -> Tensor:
+    def forward(
+        ctx, run: Callable, dtype: torch.dtype | None, constants: tuple, n_inputs: int, *given: Tensor
+    ) -> Tensor:
         ctx.backward_operator = getattr(torch.ops, run.default.namespace).mlp_backward
-        ctx.constants, ctx.n_inputs = constants, n_inputs
-        ctx.save_for_backward(*tensors)
-        return unrecorded(run, list(tensors[:n_inputs]), list(tensors[n_inputs:]), *constants)
+        ctx.dtype, ctx.constants, ctx.n_inputs = dtype, constants, n_inputs
+        tensors = list(given) if dtype is None else cast_all(given, dtype)
+        ctx.save_for_backward(*given, *([] if dtype is None else tensors))
+        return unrecorded(run, tensors[:n_inputs], tensors[n_inputs:], *constants)
 
     @staticmethod
     def backward(ctx, grad: Tensor) -> tuple:
-        tensors, n = ctx.saved_tensors, ctx.n_inputs
-        wanted = any(ctx.needs_input_grad[3 : 3 + n])
-        options = *ctx.constants[:N_OPTIONS], wanted, *ctx.constants[N_OPTIONS:]
-        inputs, weights = list(tensors[:n]), list(tensors[n:])
-        grads, grad_weights = in_backward(ctx.backward_operator, grad, inputs, weights, *options)
-        return None, None, None, *(grads if wanted else [None] * n), *grad_weights
+        n, wanted = ctx.n_inputs, ctx.needs_input_grad[N_ARGUMENTS:]
+        saved = list(ctx.saved_tensors)
+        given, tensors = saved[: len(wanted)], saved[-len(wanted) :]
+        if ctx.dtype is not None and torch.is_grad_enabled():
+            # To be differentiated in turn: the casts have to be recorded.
+            tensors = cast_each(given, ctx.dtype)
+        some = any(wanted[:n])
+        options = *ctx.constants[:N_OPTIONS], some, *ctx.constants[N_OPTIONS:]
+        grads, grad_weights = in_backward(ctx.backward_operator, grad, tensors[:n], tensors[n:], *options)
+        grads = [*(grads if some else [None] * n), *grad_weights]
+        return *[None] * N_ARGUMENTS, *gradients_of(given, grads, wanted, ctx.dtype)
 
 
 def _fake(inputs, weights, activation, activate_last, precision="highest"):

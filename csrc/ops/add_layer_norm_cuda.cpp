@@ -8,8 +8,6 @@
 namespace clof::host {
 namespace {
 
-using torch::stable::empty_like;
-
 // The arguments of a call, checked, and held for as long as their pointers are used.
 struct Call {
   Tensor x, h, weight;
@@ -52,7 +50,7 @@ Tensor add_layer_norm(const Tensor& x, const Tensor& h, const Tensor& weight, co
   Call call(x, h, weight, times, eps);
   AddLayerNormProblem& a = call.a;
   const Tensor bias = checked_like(bias_, call.weight, "bias", "weight");
-  Tensor out = torch::stable::new_empty(call.x, call.x.sizes(), call.weight.scalar_type());
+  Tensor out = empty(call.x, call.x.sizes(), call.weight.scalar_type());
   a.bias = data(bias);
   a.out = out.data_ptr();
   cuda::add_layer_norm(a, call.stream);
@@ -65,15 +63,14 @@ std::tuple<Tensor, Tensor, Tensor, Tensor> add_layer_norm_backward(const Tensor&
   Call call(x, h, weight, times, eps);
   AddLayerNormProblem& a = call.a;
   const Tensor grad = checked_shape(grad_, call.weight, {a.rows, a.width}, "grad", "weight");
-  Tensor grad_x = empty_like(call.x), grad_h = empty(call.h, {h_gradient ? a.rows : 0, a.width});
-  Tensor grad_weight = empty_like(call.weight), grad_bias = empty_like(call.weight);
+  Tensor grad_x = empty(call.x), grad_h = empty(call.h, {h_gradient ? a.rows : 0, a.width});
+  Tensor grad_weight = empty(call.weight), grad_bias = empty(call.weight);
   a.grad = data(grad);
   a.grad_x = grad_x.data_ptr();
   a.grad_h = h_gradient ? grad_h.data_ptr() : nullptr;
   a.grad_weight = grad_weight.data_ptr();
   a.grad_bias = grad_bias.data_ptr();
-  const int64_t bytes = cuda::add_layer_norm_backward_bytes(a);
-  Tensor memory = torch::stable::new_empty(call.x, {&bytes, 1}, ScalarType::Byte);
+  Tensor memory = empty(call.x, {cuda::add_layer_norm_backward_bytes(a)}, ScalarType::Byte);
   cuda::add_layer_norm_backward(a, memory.data_ptr(), call.stream);
   return {grad_x, grad_h, grad_weight, grad_bias};
 }

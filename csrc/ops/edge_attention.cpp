@@ -6,8 +6,6 @@
 namespace clof::host {
 namespace {
 
-using torch::stable::empty_like;
-
 struct Call {
   Tensor query, key, value, edge, weight;
   std::optional<Tensor> keep;
@@ -87,7 +85,7 @@ Tensor edge_attention(const Tensor& query, const Tensor& key, const Tensor& valu
                       const Tensor& weight, const std::optional<Tensor>& keep, const Tensor& edges,
                       const Tensor& offsets, int64_t heads) {
   Call call(query, key, value, edge, weight, keep, edges, offsets, heads);
-  Tensor out = empty_like(call.query);
+  Tensor out = empty(call.query);
   call.a.out = out.data_ptr();
   call.allocate();
   call.run(EdgeAttentionStage::pack, heads);
@@ -105,8 +103,8 @@ std::tuple<Tensor, Tensor, Tensor, Tensor, Tensor> edge_attention_backward(const
   Call call(query, key, value, edge, weight, keep, edges, offsets, heads);
   EdgeAttentionArguments& a = call.a;
   const Tensor grad = checked_like(grad_, call.query, "grad", "query");
-  Tensor grad_query = empty_like(grad), grad_key = empty_like(grad), grad_value = empty_like(grad);
-  Tensor grad_edge = empty_like(call.edge), grad_weight = empty_like(call.weight);
+  Tensor grad_query = empty(grad), grad_key = empty(grad), grad_value = empty(grad);
+  Tensor grad_edge = empty(call.edge), grad_weight = empty(call.weight);
   a.grad = data(grad);
   a.grad_query = grad_query.data_ptr();
   a.grad_key = grad_key.data_ptr();

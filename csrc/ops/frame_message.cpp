@@ -140,7 +140,7 @@ template <class... Inputs> struct FrameMessage {
     FrameMessageArguments& a = call.a;
     a.backward = true;
     FrameMessageGradients gradients(call, grad_message, grad_vector);
-    gradients.grad_h = empty_like(call.h);
+    gradients.grad_h = empty(call.h);
     a.grad_h = gradients.grad_h.data_ptr();
     call.allocate();
     call.run(FrameMessageStage::pack, 1);

@@ -5,7 +5,6 @@
 
 namespace clof::host {
 
-using torch::stable::empty_like;
 using OptionalTensor = std::optional<Tensor>;
 
 inline int axes_of(const std::string& basis) {
@@ -108,7 +107,7 @@ template <class Problem> struct FrameMessageCall {
     std::vector<Tensor> grads;
     const auto take = [&](const void* of) -> void* {
       if (of == nullptr) return nullptr;
-      grads.push_back(empty_like(weights[grads.size()]));
+      grads.push_back(empty(weights[grads.size()]));
       return grads.back().data_ptr();
     };
     const auto both = [&](LinearArguments& linear) {
@@ -132,9 +131,9 @@ struct FrameMessageGradients {
     Problem& a = call.a;
     grad_message = checked_shape(grad_message_, call.h, {a.graph.num_nodes, a.hidden}, "grad_message", "h");
     grad_vector = checked_like(grad_vector_, call.pos, "grad_vector", "pos");
-    grad_pos = empty_like(call.pos);
-    grad_edge_attr = call.edge_attr.has_value() ? empty_like(*call.edge_attr) : empty(call.h, {0, 0});
-    grad_edge_weight = call.edge_weight.has_value() ? empty_like(*call.edge_weight) : empty(call.h, {0});
+    grad_pos = empty(call.pos);
+    grad_edge_attr = call.edge_attr.has_value() ? empty(*call.edge_attr) : empty(call.h, {0, 0});
+    grad_edge_weight = call.edge_weight.has_value() ? empty(*call.edge_weight) : empty(call.h, {0});
     a.grad_message = data(grad_message);
     a.grad_vector = data(grad_vector);
     a.grad_pos = grad_pos.data_ptr();

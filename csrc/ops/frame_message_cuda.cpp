@@ -27,8 +27,7 @@ struct CudaCall : FrameMessageCall<FrameMessageProblem> {
                                : "its kernels take Linears of one width";
     if (a.graph.num_edges > cuda::kMaxEdges) reason = "it holds at most 2^31 - 1024 edges";
     if (reason != nullptr) check::fail("The CUDA backend cannot run this frame_message: ", reason, ".");
-    const int64_t bytes = cuda::frame_message_bytes(a, backward);
-    memory = torch::stable::new_empty(h, {&bytes, 1}, ScalarType::Byte);
+    memory = empty(h, {cuda::frame_message_bytes(a, backward)}, ScalarType::Byte);
   }
 };
 

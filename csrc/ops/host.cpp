@@ -1,5 +1,7 @@
 #include "host.h"
 
+#include <algorithm>
+
 namespace clof {
 
 FrameMode frame_mode(const std::string& mode) {
@@ -34,6 +36,46 @@ Storage storage_of(const Tensor& tensor, const char* name) {
     case ScalarType::Half: return Storage::float16;
     default: check::wrong_dtype(tensor, "float32, float64, bfloat16 or float16", name);
   }
+}
+
+namespace {
+
+void check_code(AOTITorchError code) { STABLE_TORCH_ERROR_CODE_CHECK(code); }
+
+// Strides of a dense tensor.
+std::vector<int64_t> dense_strides(torch::headeronly::IntHeaderOnlyArrayRef sizes) {
+  std::vector<int64_t> strides(sizes.size());
+  int64_t stride = 1;
+  for (size_t axis = sizes.size(); axis-- > 0;) {
+    strides[axis] = stride;
+    stride *= std::max<int64_t>(sizes[axis], 1);
+  }
+  return strides;
+}
+
+}  // namespace
+
+Tensor empty(const Tensor& like, torch::headeronly::IntHeaderOnlyArrayRef sizes, std::optional<ScalarType> dtype) {
+  int32_t type, device, index;
+  if (dtype.has_value()) {
+    type = torch::stable::detail::to<int32_t>(torch::stable::detail::from(*dtype));
+  } else {
+    check_code(aoti_torch_get_dtype(like.get(), &type));
+  }
+  check_code(aoti_torch_get_device_type(like.get(), &device));
+  check_code(aoti_torch_get_device_index(like.get(), &index));
+  const std::vector<int64_t> strides = dense_strides(sizes);
+  AtenTensorHandle made;
+  check_code(aoti_torch_empty_strided(int64_t(sizes.size()), sizes.data(), strides.data(), type, device, index, &made));
+  return Tensor(made);
+}
+
+Tensor part(const Tensor& memory, int64_t first, torch::headeronly::IntHeaderOnlyArrayRef sizes) {
+  const std::vector<int64_t> strides = dense_strides(sizes);
+  AtenTensorHandle made;
+  check_code(
+      aoti_torch__reinterpret_tensor(memory.get(), int64_t(sizes.size()), sizes.data(), strides.data(), first, &made));
+  return Tensor(made);
 }
 
 Tensor checked_positions(const Tensor& pos, const char* name) {

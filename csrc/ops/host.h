@@ -7,6 +7,7 @@
 
 #include <optional>
 #include <string>
+#include <vector>
 
 #include "../check.h"
 #include "../cpu/dispatch.h"
@@ -47,9 +48,13 @@ inline const void* data(const std::optional<Tensor>& tensor) {
   return tensor.has_value() ? tensor->const_data_ptr() : nullptr;
 }
 
-inline Tensor empty(const Tensor& like, std::initializer_list<int64_t> sizes) {
-  return torch::stable::new_empty(like, {sizes.begin(), sizes.size()});
-}
+// A new tensor on the device of another and, unless one is named, of its dtype; dense. torch's new_empty and empty_like
+// look their operators up by name and go through the dispatcher twice: this goes through it once, on CPUs never.
+Tensor empty(const Tensor& like, torch::headeronly::IntHeaderOnlyArrayRef sizes,
+             std::optional<ScalarType> dtype = std::nullopt);
+inline Tensor empty(const Tensor& like) { return empty(like, like.sizes()); }
+// A dense tensor that lies in the memory of another, from one of its elements on.
+Tensor part(const Tensor& memory, int64_t first, torch::headeronly::IntHeaderOnlyArrayRef sizes);
 inline Tensor zeros(const Tensor& like, std::initializer_list<int64_t> sizes) {
   return torch::stable::new_zeros(like, {sizes.begin(), sizes.size()});
 }
@@ -57,9 +62,7 @@ inline Tensor zeros_like(const Tensor& like, std::optional<ScalarType> dtype = s
   return torch::stable::new_zeros(like, like.sizes(), dtype);
 }
 // Where sums over edges go: the kernels for the CPU add to zeros, those for GPUs write every number.
-inline Tensor sums_like(const Tensor& like) {
-  return like.is_cuda() ? torch::stable::new_empty(like, like.sizes()) : zeros_like(like);
-}
+inline Tensor sums_like(const Tensor& like) { return like.is_cuda() ? empty(like) : zeros_like(like); }
 inline Tensor cast(const Tensor& tensor, ScalarType dtype) {
   return tensor.scalar_type() == dtype ? tensor : torch::stable::to(tensor, dtype);
 }

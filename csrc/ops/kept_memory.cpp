@@ -20,7 +20,7 @@ Tensor memory_of_call(const Tensor& like, int64_t bytes) {
   if (kept().defined() && kept().numel() >= bytes) return kept();
   // Not both at a time.
   release_memory();
-  Tensor memory = torch::stable::new_empty(like, {&bytes, 1}, ScalarType::Byte);
+  Tensor memory = empty(like, {bytes}, ScalarType::Byte);
   if (bytes <= kMostKept) kept() = memory;
   return memory;
 }

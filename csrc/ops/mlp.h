@@ -5,8 +5,6 @@
 
 namespace clof::host {
 
-using torch::stable::empty_like;
-
 // The arguments of a call, checked, and held for as long as their pointers are used.
 template <class Problem> struct MlpCall {
   std::vector<Tensor> inputs, weights;
@@ -72,10 +70,10 @@ struct MlpGradients {
     a.grad_out = data(grad);
     a.input_gradients = input_gradients;
     for (int k = 0; input_gradients && k < a.num_inputs; ++k) {
-      grad_inputs.push_back(empty_like(call.inputs[k]));
+      grad_inputs.push_back(empty(call.inputs[k]));
       a.grad_inputs[k] = grad_inputs[k].data_ptr();
     }
-    for (const Tensor& weight : call.weights) grad_weights.push_back(empty_like(weight));
+    for (const Tensor& weight : call.weights) grad_weights.push_back(empty(weight));
     for (int k = 0; k < a.num_linears; ++k) {
       a.linears[k].grad_weight = grad_weights[2 * k].data_ptr();
       a.linears[k].grad_bias = grad_weights[2 * k + 1].data_ptr();

@@ -41,8 +41,7 @@ std::tuple<std::vector<Tensor>, std::vector<Tensor>> mlp_backward(const Tensor& 
   const MlpGradients gradients(call, grad, input_gradients);
   const Tensor aligned_grad = aligned(gradients.grad);
   call.a.grad_out = data(aligned_grad);
-  const int64_t bytes = cuda::mlp_backward_bytes(call.a);
-  Tensor memory = torch::stable::new_empty(call.inputs[0], {&bytes, 1}, ScalarType::Byte);
+  Tensor memory = empty(call.inputs[0], {cuda::mlp_backward_bytes(call.a)}, ScalarType::Byte);
   cuda::mlp_backward(call.a, memory.data_ptr(), call.stream);
   return gradients.results();
 }

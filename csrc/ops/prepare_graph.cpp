@@ -44,8 +44,7 @@ std::tuple<Tensor, Tensor> prepare_graph(const Tensor& edge_index_, int64_t num_
   const int64_t num_edges = edge_index.size(1);
   check::num_edges(num_edges);
   const auto int32_empty = [&](int64_t rows, int64_t columns) {
-    const int64_t sizes[2] = {rows, columns};
-    return torch::stable::new_empty(edge_index, {sizes, 2}, ScalarType::Int);
+    return empty(edge_index, {rows, columns}, ScalarType::Int);
   };
   Tensor edges = int32_empty(4, num_edges), offsets = int32_empty(3, num_nodes + 1);
   auto* e = static_cast<int32_t*>(edges.data_ptr());

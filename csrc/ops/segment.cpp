@@ -33,7 +33,7 @@ bool is_mean(const std::string& reduce) {
 Tensor rows_like(const Tensor& from, int64_t count) {
   std::vector<int64_t> sizes(from.sizes().begin(), from.sizes().end());
   sizes[0] = count;
-  return torch::stable::new_empty(from, {sizes.data(), sizes.size()});
+  return empty(from, sizes);
 }
 
 Tensor checked_rows(const Tensor& from, int64_t count, const char* name) {

@@ -106,7 +106,7 @@ struct Form {
     sizes[1] = feature.size(1);
     const ScalarType dtype = place == Place::edge ? feature.scalar_type() : pos.scalar_type();
     const bool written = place == Place::edge || (sums_are_written(feature) && !second);
-    if (written) return torch::stable::new_empty(feature, {sizes.data(), sizes.size()}, dtype);
+    if (written) return empty(feature, sizes, dtype);
     return torch::stable::new_zeros(feature, {sizes.data(), sizes.size()}, dtype);
   }
 
@@ -150,7 +150,7 @@ FormGradient gradient(const Form& form, const Tensor& s, const Tensor& t, Wanted
                       const Tensor* pos_tangent = nullptr) {
   const bool tiled = form.sums_are_written(s) && !second;
   FormGradient grad = {wanted.s ? form.empty_s(s) : s, wanted.t ? form.sums_of_t(t, second) : t,
-                       tiled ? torch::stable::new_empty(form.pos, form.pos.sizes()) : zeros_like(form.pos)};
+                       tiled ? empty(form.pos) : zeros_like(form.pos)};
   TensorFormArguments a = form.arguments(s);
   a.s = data(s);
   a.t = data(t);
@@ -162,9 +162,8 @@ FormGradient gradient(const Form& form, const Tensor& s, const Tensor& t, Wanted
   a.grad_pos = grad.pos.data_ptr();
 #ifdef CLOF_CUDA
   if (tiled) {
-    const int64_t nodes[1] = {form.pos.size(0)};
     Tensor parts = empty(form.pos, {2, form.plan.graph.num_edges, 3});
-    Tensor open = torch::stable::new_empty(form.pos, {nodes, 1}, ScalarType::Int);
+    Tensor open = empty(form.pos, {form.pos.size(0)}, ScalarType::Int);
     cuda::tensor_form_backward(a, {parts.data_ptr(), static_cast<int32_t*>(open.data_ptr())}, cuda::Stream(form.pos));
     return grad;
   }

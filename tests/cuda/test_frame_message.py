@@ -6,6 +6,7 @@ import pytest
 import torch
 
 from clof_ext import _backends, ops, prepare_graph
+from clof_ext._recompute import CHUNK_NUMBERS
 from tests.conformance import GRAPHS, Graph, points, random_edges
 from tests.ops.test_frame_message import LARGE, OPTIONS, Block, assert_agree, block, relative_errors
 
@@ -110,7 +111,7 @@ def test_large_graphs(name: str, backend: str, precision, monkeypatch):
 def test_many_chunks(precision):
     """More edges than the CUDA kernels take at a time."""
     precision("highest")
-    case = block(Graph(points(20_000), random_edges(20_000, 400_000)), hidden=16, edge_dim=2, node_dim=4)
+    case = block(Graph(points(20_000), random_edges(20_000, 800_000)), hidden=16, edge_dim=2, node_dim=4)
     check(case, "cuda", 10 * FLOAT32_TOLERANCE)
 
 
@@ -124,8 +125,40 @@ def test_rounded_products(name: str, kind, backend: str, precision):
     assert errors.max() < ROUNDED_TOLERANCE[kind]
 
 
-def test_same_bits_again(backend: str):
-    case = block(Graph(points(500), random_edges(500, 9000)), hidden=64)
+@pytest.mark.parametrize("kind", ROUNDED_TOLERANCE, ids=str)
+def test_rounded_products_of_wide_layers(kind, precision, monkeypatch):
+    """Triton's backward pass of one kernel for each Linear, in several chunks."""
+    from clof_ext.triton import frame_message
+
+    precision("high")
+    monkeypatch.setattr(frame_message, "SPLIT_CHUNK_BYTES", 2**21)
+    dtype = torch.float32 if kind == "TF32" else kind
+    case = block(Graph(points(300), random_edges(300, 4000)), hidden=128, node_dim=64, edge_dim=64)
+    errors = relative_errors(results(case, None, dtype), case.results(dtype, "reference"))
+    assert errors.max() < ROUNDED_TOLERANCE[kind]
+
+
+def test_second_derivatives_of_some_edges_at_a_time(precision, monkeypatch):
+    """A loss on forces, by the definition: the same numbers for chunks as for all edges at once."""
+    precision("highest")
+    case = block(Graph(points(300), random_edges(300, 4000)), hidden=32, edge_dim=2)
+    case = replace(case, edge_index=case.edge_index.cuda())
+    found = []
+    for rows in (10_000, 700):
+        monkeypatch.setitem(CHUNK_NUMBERS, "cuda", rows * case.hidden)
+        leaves = leaves_on_gpu(case, torch.float32)
+        energy = sum(out.square().sum() for out in case.run(leaves, None))
+        (force,) = torch.autograd.grad(energy, leaves[1], create_graph=True)
+        found.append([value.cpu() for value in torch.autograd.grad(force.square().sum(), leaves)])
+    assert_agree(found[1], found[0], FLOAT32_TOLERANCE)
+
+
+@pytest.mark.parametrize("hidden", [64, 128])
+def test_same_bits_again(backend: str, hidden: int, precision):
+    precision("high")
+    if backend == "cuda" and hidden > 64:
+        pytest.skip("its backward pass holds at most 64 hidden features")
+    case = block(Graph(points(500), random_edges(500, 9000)), hidden=hidden)
     torch.use_deterministic_algorithms(True)
     try:
         first, again = results(case, backend), results(case, backend)

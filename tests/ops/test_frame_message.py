@@ -426,6 +426,6 @@ def test_gpus_are_asked_about_the_widths_of_hidden_layers_alone(name: str):
     leaves = case.leaves()
     edge_attr = leaves[2] if case.edge_dim else None
     weights = case.weights(leaves[2 + (case.edge_dim > 0) + case.weighted :])
-    size = _size(leaves[0], edge_attr, weights["edge_mlp"], weights["coord_mlp"], True)
+    size = _size(leaves[0].dtype, edge_attr, weights["edge_mlp"], weights["coord_mlp"], True)
     assert size.equal_widths == (name in OPTIONS)
     assert (size.hidden, size.edge_dim) == (case.first or case.hidden, case.edge_dim)

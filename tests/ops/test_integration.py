@@ -75,7 +75,8 @@ def test_opcheck(name: str, arguments: tuple):
 @needs_binary
 def test_every_operator_is_checked():
     defined = {name.split("::")[1] for name in torch._C._dispatch_get_all_op_names() if name.startswith("clof_ext::")}
-    elsewhere = {name for name in defined if name.startswith(("add_layer_norm", "frame_message", "mlp"))}
+    # cast_all's results share memory, which opcheck forbids: it is called where nothing traces.
+    elsewhere = {name for name in defined if name.startswith(("add_layer_norm", "cast_all", "frame_message", "mlp"))}
     assert defined - elsewhere == {name for name, _ in CASES}
 
 
