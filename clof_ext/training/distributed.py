@@ -72,5 +72,8 @@ def processes(device: str = "cpu") -> Iterator[Processes]:
     dist.init_process_group("nccl" if device.startswith("cuda") else "gloo")
     try:
         yield Processes(dist.get_rank(), count, torch.device(device))
+        # Gloo's threads let go of the last gradients a moment after these have arrived. If Python ends meanwhile, the
+        # process is aborted: the threads cannot have the interpreter's lock any more.
+        dist.barrier()
     finally:
         dist.destroy_process_group()
