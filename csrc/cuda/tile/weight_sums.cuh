@@ -62,8 +62,8 @@ template <int Blocks> struct MatrixSums {
   }
 };
 
-// The first Linears' sums for their biases are columns of one block: that of a matrix is made together with the matrix.
-// One more column has what the first Linear's matrix has for r.
+// Sums for all biases are columns of one block, in the order of SumPlaces::biases; that of a matrix is added to
+// together with the matrix. One more column has what the first Linear's matrix has for r.
 constexpr int kRadialColumn = SumPlaces::kFirstBias + 1;
 static_assert(kRadialColumn < 8, "a block has eight columns");
 
