@@ -50,12 +50,7 @@ struct BackwardWrite {
     add_later(at, x);
     add_later(at + 1, y);
   }
-  CLOF_DEVICE void vector(int receiver, int, Vec3<float> v) const {
-    float* at = grad_pos + 3 * int64_t(receiver);
-    add_later(at, v.x);
-    add_later(at + 1, v.y);
-    add_later(at + 2, v.z);
-  }
+  CLOF_DEVICE void vector(int receiver, int, Vec3<float> v) const { add_later(grad_pos + 3 * int64_t(receiver), v); }
 };
 
 // Gradients by an edge's two positions, given that by its vector.

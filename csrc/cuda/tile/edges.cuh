@@ -51,6 +51,12 @@ struct Range {
   }
 };
 
+CLOF_DEVICE void add_later(float* to, Vec3<float> v) {
+  add_later(to, v.x);
+  add_later(to + 1, v.y);
+  add_later(to + 2, v.z);
+}
+
 // What leads to the edge of a lane's own row. Two loads that depend on each other bring it: a warp asks for the first
 // two tiles ahead and for the second one tile ahead.
 struct OwnEdge {

@@ -7,8 +7,8 @@
 namespace clof::cuda {
 
 // A block of a weight (results, inputs) whose rows are `leading` numbers apart. Inputs beyond the columns of the place
-// follow in a further matrix of `results_padded` rows. Transposed, each of them
-// may be the first two of `spread` columns, with zeros between.
+// follow in a further matrix of `results_padded` rows. Transposed, each result may be the first two of `spread`
+// columns, with zeros between.
 struct PackedMatrix {
   const void* weight;
   int64_t leading;

@@ -16,9 +16,13 @@ template <class Kind, int Columns> class WeightReader {
  public:
   using Stored = typename Kind::Stored;
 
-  CLOF_DEVICE WeightReader(const Stored* weights, const Lane& lane) {
-    const int exchanged = (lane.g & 1) * kUnit<Kind>;
-    const Stored* first = weights + feature<Kind>(0, lane.g / 2, lane.g % 2) * Columns + Kind::kGroup * lane.t;
+  CLOF_DEVICE WeightReader(const Stored* weights, const Lane& lane)
+      : WeightReader(weights, lane, feature<Kind>(0, lane.g / 2, lane.g % 2)) {}
+
+  // `row`: the result of block 0 that is this lane's.
+  CLOF_DEVICE WeightReader(const Stored* weights, const Lane& lane, int row) {
+    const int exchanged = (row & 1) * kUnit<Kind>;
+    const Stored* first = weights + row * Columns + Kind::kGroup * lane.t;
     even_ = first + exchanged;
     odd_ = first - exchanged;
   }
@@ -42,52 +46,46 @@ template <class Kind, int Columns> class WeightReader {
   const Stored* odd_;
 };
 
+// Register k of block n of an operand: of 16-bit numbers the pair of row g + 8 k, else as in Rows.
+template <class Kind> constexpr int kOperandWords = Kind::kHalf ? 2 : 4;
+
 // Rows as operands: rounded once for all products that take them.
 template <class Kind, int Width> struct OperandRows {
   static constexpr int kWidth = Width;
 
-  // Of 16-bit numbers [n][h]: the pair of row g + 8 h; else as in Rows.
-  uint32_t at[Width / 8][Kind::kHalf ? 2 : 4];
+  uint32_t at[Width / 8][kOperandWords<Kind>];
 
-  CLOF_DEVICE static OperandRows of(const Rows<Width>& rows) {
-    OperandRows taken;
-#pragma unroll
-    for (int n = 0; n < Width / 8; ++n) {
-      if constexpr (Kind::kHalf) {
-#pragma unroll
-        for (int h = 0; h < 2; ++h) taken.at[n][h] = Kind::pack(rows.at[n][2 * h], rows.at[n][2 * h + 1]);
-      } else {
-#pragma unroll
-        for (int k = 0; k < 4; ++k) taken.at[n][k] = Kind::operand(rows.at[n][k]);
-      }
-    }
-    return taken;
-  }
+  CLOF_DEVICE static OperandRows of(const Rows<Width>& rows);
 };
 
-// Operand registers of steps 2 p and 2 p + 1 along the inputs, rounded before or now.
-template <class Kind, int Width>
-CLOF_DEVICE void operands(const OperandRows<Kind, Width>& rows, int p, uint32_t (&a)[2][4]) {
-#pragma unroll
-  for (int s = 0; s < 2; ++s) {
-#pragma unroll
-    for (int k = 0; k < 4; ++k) {
-      if constexpr (Kind::kHalf) a[s][k] = rows.at[4 * p + 2 * s + k / 2][k % 2];
-      else a[s][k] = rows.at[2 * p + s][k / 2 + 2 * (k % 2)];
-    }
-  }
+// A register of rows that are rounded before or now.
+template <class Kind, int Width> CLOF_DEVICE uint32_t operand_at(const OperandRows<Kind, Width>& rows, int n, int k) {
+  return rows.at[n][k];
 }
-template <class Kind, int Width> CLOF_DEVICE void operands(const Rows<Width>& rows, int p, uint32_t (&a)[2][4]) {
+template <class Kind, int Width> CLOF_DEVICE uint32_t operand_at(const Rows<Width>& rows, int n, int k) {
+  if constexpr (Kind::kHalf) return Kind::pack(rows.at[n][2 * k], rows.at[n][2 * k + 1]);
+  else return Kind::operand(rows.at[n][k]);
+}
+
+template <class Kind, int Width>
+CLOF_DEVICE OperandRows<Kind, Width> OperandRows<Kind, Width>::of(const Rows<Width>& rows) {
+  OperandRows taken;
+#pragma unroll
+  for (int n = 0; n < Width / 8; ++n) {
+#pragma unroll
+    for (int k = 0; k < kOperandWords<Kind>; ++k) taken.at[n][k] = operand_at<Kind>(rows, n, k);
+  }
+  return taken;
+}
+
+// Operand registers of steps 2 p and 2 p + 1 along the inputs.
+template <class Kind, class Operand> CLOF_DEVICE void operands(const Operand& rows, int p, uint32_t (&a)[2][4]) {
 #pragma unroll
   for (int s = 0; s < 2; ++s) {
 #pragma unroll
     for (int k = 0; k < 4; ++k) {
-      if constexpr (Kind::kHalf) {
-        const auto& from = rows.at[4 * p + 2 * s + k / 2];
-        a[s][k] = Kind::pack(from[2 * (k % 2)], from[2 * (k % 2) + 1]);
-      } else {
-        a[s][k] = Kind::operand(rows.at[2 * p + s][k / 2 + 2 * (k % 2)]);
-      }
+      if constexpr (Kind::kHalf) a[s][k] = operand_at<Kind>(rows, 4 * p + 2 * s + k / 2, k % 2);
+      else a[s][k] = operand_at<Kind>(rows, 2 * p + s, k / 2 + 2 * (k % 2));
     }
   }
 }
@@ -140,8 +138,7 @@ template <class Kind, int Tiles, class Operand>
 CLOF_DEVICE void few_results(Rows<8> (&sums)[Tiles], const Operand (&rows)[Tiles], const typename Kind::Stored* weights,
                              const Lane& lane) {
   constexpr int Inputs = Operand::kWidth;
-  const int exchanged = (lane.g & 1) * kUnit<Kind>;
-  const typename Kind::Stored* row = weights + lane.g * Inputs + Kind::kGroup * lane.t;
+  const WeightReader<Kind, Inputs> reader(weights, lane, lane.g);
   // Two sums, since every product waits for the one before.
   Rows<8> second[Tiles];
 #pragma unroll
@@ -151,7 +148,7 @@ CLOF_DEVICE void few_results(Rows<8> (&sums)[Tiles], const Operand (&rows)[Tiles
   }
 #pragma unroll
   for (int p = 0; p < Inputs / kUnit<Kind>; ++p) {
-    const uint4 b = *reinterpret_cast<const uint4*>(row + p * kUnit<Kind> + (p % 2 ? -exchanged : exchanged));
+    const uint4 b = reader(0, p);
 #pragma unroll
     for (int k = 0; k < Tiles; ++k) {
       uint32_t a[2][4];

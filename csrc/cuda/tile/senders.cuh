@@ -107,12 +107,7 @@ template <int Width> CLOF_DEVICE void sum_sender(const SenderSums& a, int64_t no
     auto* to = reinterpret_cast<float4*>(a.grad_parts + (2 * node + 1) * Width) + 16 * k + part;
     if (half == 0) *to = SenderRow<Width>::sum(*to, sum);
   }
-  if (lane == 0) {
-    float* to = a.grad_pos + 3 * node;
-    add_later(to, sums.vector.x);
-    add_later(to + 1, sums.vector.y);
-    add_later(to + 2, sums.vector.z);
-  }
+  if (lane == 0) add_later(a.grad_pos + 3 * node, Vec3<float>{sums.vector.x, sums.vector.y, sums.vector.z});
 }
 
 }  // namespace clof::cuda
