@@ -87,12 +87,13 @@ def _edge_gradients(block: Block, grad_message: Tensor, grad_vector: Tensor) -> 
 
 def _fastest(block: Block, direction: str, run: Callable[[Tile | SplitTiles], object]) -> Tile | SplitTiles:
     """How to make a pass. Graphs of one order of magnitude share a choice."""
-    device, switches = block.graph.pos.device, block.switches
-    edge_dim = 0 if block.edge_attr is None else block.edge_attr.shape[1]
-    key = (
-        *(block.precision, block.h.dtype, f"H={block.hidden}", f"D={edge_dim}"),
-        *(f"{switches.edge_depth}+{switches.coord_depth} Linears", f"E<1e{len(str(block.graph.num_edges))}"),
-    )
+    device = block.graph.pos.device
+    key = {
+        **{"products": block.precision, "dtype": block.h.dtype, "H": block.hidden},
+        **{"D": 0 if block.edge_attr is None else block.edge_attr.shape[1]},
+        **{"edge_depth": block.switches.edge_depth, "coord_depth": block.switches.coord_depth},
+        "digits of E": len(str(block.graph.num_edges)),
+    }
     return fastest(direction, key, ways(direction, block.precision, block.hidden, device), run, device)
 
 

@@ -10,7 +10,7 @@ import logging
 import os
 import time
 import zlib
-from collections.abc import Callable, Hashable, Sequence
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from functools import cache
 from pathlib import Path
 from typing import TypeVar
@@ -44,7 +44,7 @@ def gpu_milliseconds(run: Callable[[], object]) -> float:
 
 def fastest(
     name: str,
-    key: Sequence[Hashable],
+    key: Mapping[str, Hashable],
     candidates: Sequence[Candidate],
     run: Callable[[Candidate], object],
     device: torch.device,
@@ -54,7 +54,7 @@ def fastest(
 
     Args:
         name: what is launched.
-        key: what the choice depends on beside the GPU and the versions of the software.
+        key: what the choice depends on beside the GPU and the versions of the software, by name.
         candidates: what to choose from, told apart by their repr; the first is the default.
         run: makes a whole call as a candidate has it. It may be called many times, with the same result.
         device: of the call.
@@ -101,10 +101,10 @@ def _times(
     return times
 
 
-def _entry(device: torch.device, name: str, key: Sequence[Hashable]) -> str:
+def _entry(device: torch.device, name: str, key: Mapping[str, Hashable]) -> str:
     gpu = torch.cuda.get_device_name(device)
     software = f"clof_ext {__version__}, torch {torch.__version__}, triton {triton.__version__}"
-    return f"{gpu}, {software}: {name} {', '.join(map(str, key))}"
+    return f"{gpu}, {software}: {name} {', '.join(f'{part}={value}' for part, value in key.items())}"
 
 
 @cache

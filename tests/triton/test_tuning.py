@@ -28,7 +28,9 @@ class Runs:
         return TIMES[self.calls[-1]]
 
     def fastest(self, candidates=CANDIDATES, device=GPU, key=("tf32", 128)):
-        return tuning.fastest("backward", key, candidates, self, device, self.milliseconds)
+        return tuning.fastest(
+            "backward", dict(zip(("products", "H"), key)), candidates, self, device, self.milliseconds
+        )
 
 
 @pytest.fixture
