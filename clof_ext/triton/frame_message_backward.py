@@ -32,6 +32,7 @@ from .frame_message_tile import (
     load_vector,
     mean_scale,
     seeming_offset,
+    store_edge_block,
     store_rows,
     weight_of,
 )
@@ -169,12 +170,7 @@ def store_edge_gradients(grad, grad_edge_attr, edge_attr, weight, sums, edge, ma
         add_product(sums[column // spec.edge_block], tl.trans(grad), features, STORED, spec)
         zero = tl.zeros([grad.shape[0], spec.edge_block], grad.dtype)
         out = product(grad, load_edge_weights(weight, column, spec), zero, STORED, spec.precision)
-        of_block = column + tl.arange(0, spec.edge_block)[None, :]
-        tl.store(
-            grad_edge_attr + edge[:, None] * spec.edge_dim + of_block,
-            out.to(grad_edge_attr.dtype.element_ty),
-            mask=mask[:, None] & (of_block < spec.edge_dim),
-        )
+        store_edge_block(grad_edge_attr, edge, mask, column, out, spec)
 
 
 @jit

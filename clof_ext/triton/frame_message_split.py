@@ -36,6 +36,7 @@ from .frame_message_tile import (
     load_square,
     moved,
     seeming_offset,
+    store_edge_block,
     weight_of,
 )
 from .product import product
@@ -170,6 +171,17 @@ def rerun_kernel(
         add_to(own_gate[1], tl.sum(as_rows((gate_bias,)), 1))
 
 
+@triton.jit
+def through_linear(grads, kept, square, first, ROWS: tl.constexpr, DTYPE: tl.constexpr, spec):
+    """A tile's gradients by a Linear's outputs and by its inputs, which are an activation's, with that one's slopes."""
+    grad = load_tile(grads, first, ROWS, spec)
+    z = load_tile(kept, first, ROWS, spec).to(DTYPE)
+    zero = tl.zeros([ROWS, spec.padded], DTYPE)
+    out = product(grad, square, zero, grads.dtype.element_ty, spec.precision)
+    value, slope = activated(z, spec.activation)
+    return grad, out, value, slope
+
+
 @jit
 def coordinates_kernel(
     inputs,
@@ -207,11 +219,7 @@ def coordinates_kernel(
     for start in range(begin + program * EDGES, end, tl.num_programs(0) * EDGES):
         edge = start + tl.arange(0, EDGES)
         mask = edge < end
-        grad = load_tile(grads, start - begin, EDGES, spec)
-        z = load_tile(kept, start - begin, EDGES, spec).to(geometry)
-        zero = tl.zeros([EDGES, spec.padded], geometry)
-        out = product(grad, square, zero, stored, spec.precision)
-        message, slope = activated(z, spec.activation)
+        grad, out, message, slope = through_linear(grads, kept, square, start - begin, EDGES, geometry, spec)
         gate = tl.full([EDGES], 1.0, geometry)
         if len(gate_layer) > 0:
             gate = sigmoid(gate_of(message, gate_layer, spec))
@@ -256,11 +264,7 @@ def layer_kernel(
     by_square = tl.zeros([spec.padded, spec.padded], geometry)
     by_bias = tl.zeros([spec.padded], geometry)
     for start in range(program * EDGES, count.to(tl.int64), tl.num_programs(0) * EDGES):
-        grad = load_tile(grads, start, EDGES, spec)
-        z = load_tile(kept, start, EDGES, spec).to(geometry)
-        zero = tl.zeros([EDGES, spec.padded], geometry)
-        out = product(grad, square, zero, stored, spec.precision)
-        value, slope = activated(z, spec.activation)
+        grad, out, value, slope = through_linear(grads, kept, square, start, EDGES, geometry, spec)
         by_square = product(tl.trans(grad), value, by_square, stored, spec.precision)
         by_bias += tl.sum(grad.to(geometry), 0)
         store_tile(kept, start, out * slope, spec)
@@ -306,12 +310,7 @@ def first_kernel(
             by_columns = product(tl.trans(grad), features, by_columns, stored, spec.precision)
             zero = tl.zeros([EDGES, spec.edge_block], geometry)
             out = product(grad, columns, zero, stored, spec.precision)
-            of_block = column + tl.arange(0, spec.edge_block)[None, :]
-            tl.store(
-                traces.edge_attr[0] + edge[:, None] * spec.edge_dim + of_block,
-                out.to(stored),
-                mask=mask[:, None] & (of_block < spec.edge_dim),
-            )
+            store_edge_block(traces.edge_attr[0], edge, mask, column, out, spec)
         if block == 0:
             by_first = grad.to(geometry)
             by_radial += by_first * edge_geometry(inputs.pos, graph, edge, mask, spec)[3][:, None]

@@ -145,6 +145,17 @@ def load_edge_block(base, row, mask, first, spec):
 
 
 @triton.jit
+def store_edge_block(base, row, mask, first, values, spec):
+    """Write such a block."""
+    column = first + tl.arange(0, spec.edge_block)[None, :]
+    tl.store(
+        base + row[:, None] * spec.edge_dim + column,
+        values.to(base.dtype.element_ty),
+        mask=mask[:, None] & (column < spec.edge_dim),
+    )
+
+
+@triton.jit
 def load_edge_weights(base, first, spec):
     """(H, block) columns of the first Linear, padded with zeros."""
     row = tl.arange(0, spec.padded)
