@@ -135,7 +135,8 @@ def table(document: dict) -> Iterator[str]:
     yield f"| {' | '.join(['---'] * len(heads))} |"
     for row in rows:
         base = eager[_size(row)]
-        of_eager = f"1/{base['peak_bytes'] / row['peak_bytes']:.0f}" if row["program"].startswith(FUSED) else ""
+        compared = row["program"].startswith(FUSED) and row["peak_bytes"] > 0
+        of_eager = f"1/{base['peak_bytes'] / row['peak_bytes']:.0f}" if compared else ""
         cells = [row["case"], f"{row['hidden']}", f"{row['edges']:,}", row["pass"], row["program"]]
         for key in ("median_ms", *more):
             both = key in row and key in base

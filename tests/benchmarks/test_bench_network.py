@@ -41,3 +41,6 @@ def test_table_of_a_gpu_has_ratios_of_each_kind_of_time():
     ]
     *_, last = bench_network.table({"rows": rows})
     assert last.split(" | ")[5:] == ["2", "**4.0**", "1", "**6.0**", "0.5", "", "1", "1/4", "0e+00 |"]
+    rows[1]["peak_bytes"] = 0
+    *_, last = bench_network.table({"rows": rows})
+    assert last.split(" | ")[-3:] == ["0", "", "0e+00 |"]

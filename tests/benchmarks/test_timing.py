@@ -6,6 +6,7 @@ import pytest
 import torch
 
 from benchmarks.files import replace_between
+from clof_ext.bench import memory
 from clof_ext.bench.memory import peak_bytes
 from clof_ext.bench.timing import interleave, interleave_batches, summarize
 from clof_ext.training import replace_file
@@ -68,6 +69,16 @@ def test_peak_counts_what_backward_keeps():
     x = torch.ones(MIB // 4, requires_grad=True)
     kept = peak_bytes(lambda: x.exp().exp().exp().sum().backward(), CPU)
     assert 3 * MIB <= kept < 6 * MIB
+
+
+def test_peak_of_events_that_the_profiler_lost_is_measured_again(monkeypatch):
+    found = iter([[], [3, -1, 4, -6]])
+    monkeypatch.setattr(memory, "_allocations", lambda call: next(found))
+    assert peak_bytes(lambda: None, CPU) == 6
+
+
+def test_a_call_that_allocates_nothing_has_no_peak():
+    assert peak_bytes(lambda: None, CPU) == 0
 
 
 def test_a_failed_writer_leaves_the_old_file(tmp_path):
