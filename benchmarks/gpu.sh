@@ -28,7 +28,7 @@ step "tests"
 # Kernels are compiled as tests ask for them: several processes at once where pytest-xdist is there.
 workers=$("$python" -c 'import xdist' 2>/dev/null && echo "-n $(($(nproc) < 8 ? $(nproc) : 8))" || true)
 # shellcheck disable=SC2086
-try "$python" -m pytest -q $workers -m gpu tests/ops tests/cuda
+try "$python" -m pytest -q $workers -m gpu tests/ops tests/cuda tests/nn
 
 # After the tests, which compile Triton's kernels in several processes.
 step "selftest"

@@ -7,6 +7,7 @@ Every geometry op follows one pattern, so one rule serves all. With differentiab
     <op>_double_backward(*grad_of_grad_x, grad_y, *x, *k)           -> gradient for grad_y, then for each x
 """
 
+import functools
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -71,6 +72,11 @@ def _apply(library: str, op: Operator) -> None:
         torch.library.register_autocast(f"{library}::{stages[0]}", device, torch.float32)
 
 
+def is_recorded(*values: object) -> bool:
+    """Whether autograd would record an op of these values: tensors, None, and what checks will refuse."""
+    return torch.is_grad_enabled() and any(getattr(value, "requires_grad", False) for value in values)
+
+
 def record(function: type[torch.autograd.Function], *arguments):
     """``function.apply(*arguments)``, without what torch does for torch.func each time, which takes microseconds."""
     if torch._C._are_functorch_transforms_active():
@@ -85,6 +91,12 @@ def unrecorded(operator: Callable, *arguments):
     """
     with torch._C._AutoDispatchBelowAutograd():
         return operator(*arguments)
+
+
+@functools.cache
+def backward_of(operator: Callable) -> Callable:
+    """The operator of the backward pass of one."""
+    return getattr(getattr(torch.ops, operator.default.namespace), f"{operator.__name__}_backward")
 
 
 def in_backward(operator: Callable, *arguments):

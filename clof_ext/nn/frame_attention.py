@@ -8,7 +8,7 @@ from torch import Tensor, nn
 from .. import _check, ops
 from ..graph import EdgePlan, as_plan
 from ..reference.frame_message import ACTIVATIONS
-from .frame_conv import VECTOR_CLAMP
+from .layer_step import VECTOR_CLAMP
 from .mlp import activated_mlp, mlp
 from .norm import norm_of_sum
 

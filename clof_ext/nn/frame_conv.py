@@ -8,11 +8,12 @@ from torch import Tensor, nn
 from .. import _check, ops
 from ..graph import EdgePlan, as_plan
 from ..reference.frame_message import ACTIVATIONS, BASIS_SIZE
-from .mlp import activated_mlp, coord_head, linear_tensors, mlp, perceptron
+from .layer_step import Inputs, LayerOptions, Weights, layer_step, side_by_side
+from .mlp import activated_mlp, coord_head, is_fused, linear_tensors, mlp, perceptron
 from .norm import norm_of_sum
 
-# Bound of each component of an edge's vector in the published layers.
-VECTOR_CLAMP = 100.0
+# The parts of a layer that live on edges, and those of nodes, as Weights has them.
+EDGE_PARTS, NODE_PARTS = Weights._fields[:3], Weights._fields[3:]
 
 
 @dataclass(frozen=True)
@@ -24,25 +25,6 @@ class BasisDefaults:
 
 
 DEFAULTS = {"complete": BasisDefaults(mlp_depth=3, layer_norm=True), "radial": BasisDefaults(2, layer_norm=False)}
-
-
-@dataclass(frozen=True)
-class LayerOptions:
-    """What a layer does beside its parameters.
-
-    ``node_activation`` is that of node_mlp and coord_mlp_vel where these are two Linears each, else None: their modules
-    are called.
-    """
-
-    basis: str
-    frame: str
-    activation: str
-    tanh: bool
-    recurrent: bool
-    coords_weight: float
-    clamp: float = VECTOR_CLAMP
-    vector_reduce: str = "mean"
-    node_activation: str | None = None
 
 
 def convolve(
@@ -60,28 +42,54 @@ def convolve(
     ``layer`` has edge_mlp, coord_mlp and node_mlp, and may have att_mlp, coord_mlp_vel (then vel is read) and
     layer_norm.
     """
-    message, vector = ops.frame_message(
-        *(h, pos, edge_index, edge_attr),
-        edge_mlp=linear_tensors(layer.edge_mlp),
-        att_mlp=linear_tensors(layer.att_mlp) if hasattr(layer, "att_mlp") else (),
-        coord_mlp=linear_tensors(layer.coord_mlp),
-        basis=options.basis,
-        mode=options.frame,
-        activation=options.activation,
-        tanh=options.tanh,
-        clamp=options.clamp,
-        vector_reduce=options.vector_reduce,
-    )
-    # As few calls as can be: on a GPU a small graph's layer takes as long as starting its kernels does.
-    pos = torch.add(pos, vector, alpha=options.coords_weight)
-    if hasattr(layer, "coord_mlp_vel"):
-        pos = torch.addcmul(pos, perceptron(layer.coord_mlp_vel, options.node_activation, h), vel)
-    inputs = [h, message] + ([] if node_attr is None else [node_attr])
-    update = perceptron(layer.node_mlp, options.node_activation, *inputs)
-    if hasattr(layer, "layer_norm"):
+    vel = vel if "coord_mlp_vel" in layer._modules else None
+    update, pos = _update(layer, options, Inputs(h, pos, vel, edge_attr, node_attr), edge_index)
+    if "layer_norm" in layer._modules:
         # Of h there is one for the LayerNorm, and one more for the update.
         return norm_of_sum(layer.layer_norm, update, h, times=1 + options.recurrent), pos
     return torch.add(update, h) if options.recurrent else update, pos
+
+
+def _update(
+    layer: nn.Module, options: LayerOptions, inputs: Inputs, edge_index: Tensor | EdgePlan
+) -> tuple[Tensor, Tensor]:
+    """What node_mlp gives, and the new positions: in one step, or op by op."""
+    of_edges = [_tensors(layer._modules.get(name)) for name in EDGE_PARTS]
+    of_nodes = [layer._modules.get(name) for name in NODE_PARTS]
+    if not all(part is None or is_fused(part, options.node_activation) for part in of_nodes):
+        return _op_by_op(layer, options, inputs, edge_index, of_edges)
+    try:
+        found = layer_step(inputs, edge_index, Weights(*of_edges, *map(_tensors, of_nodes)), options)
+    except Exception:
+        # The ops say in more detail what is wrong.
+        _op_by_op(layer, options, inputs, edge_index, of_edges)
+        raise
+    return _op_by_op(layer, options, inputs, edge_index, of_edges) if found is None else found
+
+
+def _tensors(part: nn.Module | None) -> list[Tensor]:
+    return [] if part is None else linear_tensors(part)
+
+
+def _op_by_op(
+    layer: nn.Module,
+    options: LayerOptions,
+    inputs: Inputs,
+    edge_index: Tensor | EdgePlan,
+    of_edges: list[list[Tensor]],
+) -> tuple[Tensor, Tensor]:
+    h, pos, vel, edge_attr, node_attr = inputs
+    edge_mlp, att_mlp, coord_mlp = of_edges
+    message, vector = ops.frame_message(
+        *(h, pos, edge_index, edge_attr),
+        **{"edge_mlp": edge_mlp, "att_mlp": att_mlp, "coord_mlp": coord_mlp},
+        **options.of_messages()._asdict(),
+    )
+    # As few calls as can be: on a GPU a small graph's layer takes as long as starting its kernels does.
+    pos = torch.add(pos, vector, alpha=options.coords_weight)
+    if "coord_mlp_vel" in layer._modules:
+        pos = torch.addcmul(pos, perceptron(layer.coord_mlp_vel, options.node_activation, h), vel)
+    return perceptron(layer.node_mlp, options.node_activation, *side_by_side(h, message, node_attr)), pos
 
 
 class FrameConv(nn.Module):

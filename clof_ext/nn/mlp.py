@@ -56,9 +56,14 @@ def perceptron(part: nn.Sequential, activation: str | None, *inputs: Tensor) -> 
 
     With None, or hooks that have to be called, its modules are called.
     """
-    if activation is None or any(has_hooks(module) for module in with_children(part)):
-        return part(torch.cat(inputs, 1))
-    return ops.mlp(inputs, linear_tensors(part), activation=activation)
+    if is_fused(part, activation):
+        return ops.mlp(inputs, linear_tensors(part), activation=activation)
+    return part(torch.cat(inputs, 1))
+
+
+def is_fused(part: nn.Module, activation: str | None) -> bool:
+    """Whether a part's weights may be read in place of calling it."""
+    return activation is not None and not any(has_hooks(module) for module in with_children(part))
 
 
 def with_children(part: nn.Module) -> Iterator[nn.Module]:

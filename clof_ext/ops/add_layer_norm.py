@@ -10,7 +10,7 @@ from .. import _check
 from .._backends import NormSize, fitting, implementation
 from .._precision import float32_under_autocast
 from .._recompute import double_backward
-from .._register import in_backward, record, register_rule, unrecorded
+from .._register import backward_of, in_backward, is_recorded, record, register_rule, unrecorded
 from ..reference import add_layer_norm as plain_add_layer_norm
 
 DTYPES = (torch.float32, torch.float64, torch.bfloat16, torch.float16)
@@ -100,7 +100,7 @@ def _fused(
     elif x.is_cuda:
         run = fitting("add_layer_norm", run, backend, NormSize(x.dtype, h.dtype, weight.dtype, x.shape[-1]))
     tensors = x, h, weight, bias
-    recorded = torch.is_grad_enabled() and any(tensor.requires_grad for tensor in tensors)
+    recorded = is_recorded(*tensors)
     if run is plain_add_layer_norm or torch.compiler.is_compiling():
         return run(*tensors, times, eps)
     if not recorded:
@@ -135,7 +135,7 @@ class _Recorded(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx, run: Callable, x: Tensor, h: Tensor, weight: Tensor, bias: Tensor, times: float, eps: float):
-        ctx.backward_operator = getattr(torch.ops, run.default.namespace).add_layer_norm_backward
+        ctx.backward_operator = backward_of(run)
         ctx.times, ctx.eps = times, eps
         ctx.save_for_backward(x, h, weight)
         return unrecorded(run, x, h, weight, bias, times, eps)

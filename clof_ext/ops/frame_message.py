@@ -12,7 +12,16 @@ from .._backends import Size, fitting, implementation
 from .._cast import autocast_dtype, cast_all, cast_each, dtype_after, gradients_of
 from .._precision import matmul_precision
 from .._recompute import Rows, double_backward_by_rows, made_by_kernels
-from .._register import in_backward, no_third_derivative, record, register_rule, unrecorded, where_given
+from .._register import (
+    backward_of,
+    in_backward,
+    is_recorded,
+    no_third_derivative,
+    record,
+    register_rule,
+    unrecorded,
+    where_given,
+)
 from ..graph import EdgePlan, as_plan
 from ..reference import frame_message as plain_frame_message
 from ..reference.frame_message import ACTIVATIONS, BASIS_SIZE
@@ -86,7 +95,7 @@ def frame_message(
         M (N, H) in the dtype of h and V (N, 3) in the dtype of pos; 0 for nodes without edges. Differentiable in
         h, pos, edge_attr, edge_weight and all weights.
 
-    Precision on CPUs: float32 numbers are multiplied as such. Under ``torch.set_float32matmul_precision("high")``
+    Precision on CPUs: float32 numbers are multiplied as such. Under ``torch.set_float32_matmul_precision("high")``
     processors with AMX split each into two of bfloat16 and make three products, with errors near 1e-5 of the largest
     value; under ``"medium"`` numbers are rounded to bfloat16 where that is faster. Geometry, activations and sums stay
     in float32, and the backward pass takes the precision of the forward pass.
@@ -103,15 +112,9 @@ def frame_message(
     plan = as_plan(edge_index, pos.shape[0], pos.device)
     edge_mlp, att_mlp, coord_mlp = list(edge_mlp), list(att_mlp), list(coord_mlp)
     dtype = autocast_dtype(pos.device.type)
-    run = implementation("frame_message", pos.device, backend)
     tensors = (h, pos, edge_attr, edge_weight, *edge_mlp, *att_mlp, *coord_mlp)
-    recorded = _recorded(tensors)
-    forward = run
-    if pos.is_cuda and edge_mlp:
-        size = _size(dtype_after(h, dtype), edge_attr, edge_mlp, coord_mlp, recorded)
-        run = fitting("frame_message", run, backend, size)
-        # Kernels may hold a forward pass whose gradients others have to make: both give the same numbers.
-        forward = fitting("frame_message", forward, backend, size._replace(gradients=False)) if recorded else run
+    recorded = is_recorded(*tensors)
+    forward, run = message_operators(h, edge_attr, edge_mlp, coord_mlp, pos.device, dtype, recorded, backend)
     constants = (
         *(plan.edges, plan.offsets, len(edge_mlp) // 2, (len(coord_mlp) + 1) // 2, bool(att_mlp)),
         *(basis, mode, activation, tanh, clamp, message_reduce, vector_reduce, matmul_precision(pos.device.type)),
@@ -153,11 +156,35 @@ def _as_inputs(tensors: Sequence[Tensor | None]) -> tuple:
     return *tensors[:N_TENSORS], list(tensors[N_TENSORS:])
 
 
-def _size(
+def message_operators(
+    h: Tensor,
+    edge_attr: Tensor | None,
+    edge_mlp: Sequence[Tensor],
+    coord_mlp: Sequence[Tensor],
+    device: torch.device,
+    dtype: torch.dtype | None,
+    recorded: bool,
+    backend: str | None = None,
+) -> tuple[Callable, Callable]:
+    """The operator that makes a forward pass, and the one whose gradients are taken; the plain definition for both.
+
+    Kernels may hold a forward pass whose gradients others have to make: both give the same numbers. ``dtype`` is that
+    of autocast.
+    """
+    run = implementation("frame_message", device, backend)
+    if device.type != "cuda" or not edge_mlp:
+        return run, run
+    size = message_size(dtype_after(h, dtype), edge_attr, edge_mlp, coord_mlp, recorded)
+    differentiated = fitting("frame_message", run, backend, size)
+    forward = fitting("frame_message", run, backend, size._replace(gradients=False)) if recorded else differentiated
+    return differentiated if differentiated is plain_frame_message else forward, differentiated
+
+
+def message_size(
     dtype: torch.dtype,
     edge_attr: Tensor | None,
-    edge_mlp: list[Tensor],
-    coord_mlp: list[Tensor],
+    edge_mlp: Sequence[Tensor],
+    coord_mlp: Sequence[Tensor],
     gradients: bool,
 ) -> Size:
     """What kernels on GPUs are asked about; what is wrong with the tensors, the checks say."""
@@ -281,11 +308,6 @@ def _restore(ctx) -> tuple[list[Tensor | None], list[Tensor], list]:
     return tensors[: ctx.n_tensors], tensors[ctx.n_tensors :], [edges, offsets, *ctx.options]
 
 
-def _recorded(tensors: Sequence[Tensor | None]) -> bool:
-    """Whether autograd would record an op of these tensors."""
-    return torch.is_grad_enabled() and any(tensor is not None and tensor.requires_grad for tensor in tensors)
-
-
 class _Recorded(torch.autograd.Function):
     """The operator as autograd records it outside of torch.compile.
 
@@ -303,7 +325,7 @@ class _Recorded(torch.autograd.Function):
         constants: tuple,
         *given: Tensor | None,
     ) -> tuple[Tensor, Tensor]:
-        ctx.backward_operator = getattr(torch.ops, differentiated.default.namespace).frame_message_backward
+        ctx.backward_operator = backward_of(differentiated)
         edges, offsets, *ctx.options = constants
         ctx.dtype = dtype
         tensors = _cast(cast_all, given, dtype)

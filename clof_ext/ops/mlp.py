@@ -10,7 +10,7 @@ from .._backends import MlpSize, fitting, implementation
 from .._cast import autocast_dtype, cast_all, cast_each, dtype_after, gradients_of
 from .._precision import matmul_precision
 from .._recompute import Rows, double_backward_by_rows, made_by_kernels
-from .._register import in_backward, no_third_derivative, record, register_rule, unrecorded
+from .._register import backward_of, in_backward, is_recorded, no_third_derivative, record, register_rule, unrecorded
 from ..reference import mlp as plain_mlp
 from ..reference.frame_message import ACTIVATIONS
 
@@ -68,16 +68,16 @@ def mlp(
         _check_inputs(inputs)
     device = first.device
     dtype, n_inputs = autocast_dtype(device.type), len(inputs)
-    run = implementation("mlp", device, backend)
-    if device.type == "cuda" and run is not plain_mlp:
-        run = fitting("mlp", run, backend, _size(inputs, weights, dtype))
+    recorded = is_recorded(*inputs, *weights)
+    columns = tuple(tensor.shape[1] for tensor in inputs if _is_matrix(tensor))
+    run = mlp_operator(columns, weights, dtype_after(first, dtype), device, recorded, backend)
     constants = (activation, activate_last, matmul_precision(device.type))
     if run is plain_mlp or torch.compiler.is_compiling():
         inputs, weights = cast_each(inputs, dtype), cast_each(weights, dtype)
         _check_all(inputs, weights, activation)
         return run(inputs, weights, *constants)
     try:
-        if not _recorded(inputs, weights):
+        if not recorded:
             tensors = cast_all([*inputs, *weights], dtype)
             return unrecorded(run, tensors[:n_inputs], tensors[n_inputs:], *constants)
         return record(_Recorded, run, dtype, constants, n_inputs, *inputs, *weights)
@@ -87,11 +87,21 @@ def mlp(
         raise
 
 
-def _size(inputs: list[Tensor], weights: list[Tensor], dtype: torch.dtype | None) -> MlpSize:
-    """What kernels on GPUs are asked about; of what is no matrix, nothing: the checks say what is wrong with it."""
-    columns = [tensor.shape[1] for tensor in inputs if _is_matrix(tensor)]
-    outputs = [tensor.shape[0] for tensor in weights[::2] if _is_matrix(tensor)]
-    return MlpSize(tuple(columns), tuple(outputs), dtype_after(inputs[0], dtype), _recorded(inputs, weights))
+def mlp_operator(
+    columns: tuple[int, ...],
+    weights: Sequence[Tensor],
+    dtype: torch.dtype,
+    device: torch.device,
+    recorded: bool,
+    backend: str | None = None,
+) -> Callable:
+    """The operator for inputs of so many columns, or the plain definition where no kernels hold them."""
+    run = implementation("mlp", device, backend)
+    if device.type != "cuda" or run is plain_mlp:
+        return run
+    # Of what is no matrix, nothing: the checks say what is wrong with it.
+    outputs = tuple(tensor.shape[0] for tensor in weights[::2] if _is_matrix(tensor))
+    return fitting("mlp", run, backend, MlpSize(columns, outputs, dtype, recorded))
 
 
 def _is_matrix(value: object) -> bool:
@@ -136,11 +146,6 @@ def _check_like(tensor: Tensor, like: Tensor, name: str) -> None:
     _check.same_device(tensor, like.device, name, "inputs[0]")
 
 
-def _recorded(*tensors: list[Tensor]) -> bool:
-    """Whether autograd would record an op of these tensors."""
-    return torch.is_grad_enabled() and any(tensor.requires_grad for some in tensors for tensor in some)
-
-
 class _Recorded(torch.autograd.Function):
     """The operator as autograd records it outside of torch.compile, where lists of tensors cost torch less time.
 
@@ -151,7 +156,7 @@ class _Recorded(torch.autograd.Function):
     def forward(
         ctx, run: Callable, dtype: torch.dtype | None, constants: tuple, n_inputs: int, *given: Tensor
     ) -> Tensor:
-        ctx.backward_operator = getattr(torch.ops, run.default.namespace).mlp_backward
+        ctx.backward_operator = backward_of(run)
         ctx.dtype, ctx.constants, ctx.n_inputs = dtype, constants, n_inputs
         tensors = list(given) if dtype is None else cast_all(given, dtype)
         ctx.save_for_backward(*given, *([] if dtype is None else tensors))

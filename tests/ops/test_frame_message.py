@@ -11,7 +11,7 @@ from torch import Tensor
 from clof_ext import EdgePlan, _backends, ops, prepare_graph
 from clof_ext.bench.memory import peak_bytes
 from clof_ext.bench.run import threads
-from clof_ext.ops.frame_message import _size
+from clof_ext.ops.frame_message import message_size
 from clof_ext.reference.frame_message import ACTIVATIONS
 from tests.conformance import GRAPHS, Graph, points, random_edges
 
@@ -426,6 +426,6 @@ def test_gpus_are_asked_about_the_widths_of_hidden_layers_alone(name: str):
     leaves = case.leaves()
     edge_attr = leaves[2] if case.edge_dim else None
     weights = case.weights(leaves[2 + (case.edge_dim > 0) + case.weighted :])
-    size = _size(leaves[0].dtype, edge_attr, weights["edge_mlp"], weights["coord_mlp"], True)
+    size = message_size(leaves[0].dtype, edge_attr, weights["edge_mlp"], weights["coord_mlp"], True)
     assert size.equal_widths == (name in OPTIONS)
     assert (size.hidden, size.edge_dim) == (case.first or case.hidden, case.edge_dim)

@@ -9,7 +9,8 @@ from torch import Tensor, nn
 
 from ... import _check
 from ..edge_pair import joined
-from ..frame_conv import LayerOptions, convolve
+from ..frame_conv import convolve
+from ..layer_step import LayerOptions
 from ..mlp import with_children
 from .fused import FusedForward
 from .recognition import (

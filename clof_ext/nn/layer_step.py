@@ -1,0 +1,278 @@
+"""What a layer computes on edges and nodes, as one step of autograd.
+
+The operators are those of ``ops.frame_message`` and ``ops.mlp``, one after another. Recorded each on its own they
+cost a small graph more time in Python than in kernels.
+"""
+
+from collections.abc import Callable, Sequence
+from contextlib import nullcontext
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from .. import _check
+from .._cast import autocast_dtype, cast_all, cast_each, dtype_after, gradients_of
+from .._precision import matmul_precision
+from .._register import backward_of, is_recorded, record
+from ..graph import EdgePlan, as_plan
+from ..ops.frame_message import message_operators
+from ..ops.mlp import mlp_operator
+from ..reference import frame_message as plain_frame_message
+from ..reference import mlp as plain_mlp
+
+# Of the nodes' perceptrons there is none after the last Linear.
+ACTIVATE_LAST = False
+# Bound of each component of an edge's vector in the published layers.
+VECTOR_CLAMP = 100.0
+
+
+class Inputs(NamedTuple):
+    """What a layer reads: h (N, F), pos (N, 3) and, if any, vel (N, 3), edge_attr (E, D) and node_attr (N, A)."""
+
+    h: Tensor
+    pos: Tensor
+    vel: Tensor | None
+    edge_attr: Tensor | None
+    node_attr: Tensor | None
+
+
+class Weights(NamedTuple):
+    """Weight and bias of each Linear of a layer's parts, in the order of application; of a missing part none."""
+
+    edge_mlp: list[Tensor]
+    att_mlp: list[Tensor]
+    coord_mlp: list[Tensor]
+    coord_mlp_vel: list[Tensor]
+    node_mlp: list[Tensor]
+
+
+class MessageOptions(NamedTuple):
+    """The options of ``ops.frame_message`` in the order of its operators."""
+
+    basis: str
+    mode: str
+    activation: str
+    tanh: bool
+    clamp: float
+    message_reduce: str
+    vector_reduce: str
+
+
+@dataclass(frozen=True)
+class LayerOptions:
+    """What a layer does beside its parameters.
+
+    ``node_activation`` is that of node_mlp and coord_mlp_vel where these are two Linears each, else None: their modules
+    are called.
+    """
+
+    basis: str
+    frame: str
+    activation: str
+    tanh: bool
+    recurrent: bool
+    coords_weight: float
+    clamp: float = VECTOR_CLAMP
+    vector_reduce: str = "mean"
+    node_activation: str | None = None
+
+    def of_messages(self) -> MessageOptions:
+        return MessageOptions(self.basis, self.frame, self.activation, self.tanh, self.clamp, "sum", self.vector_reduce)
+
+
+class Results(NamedTuple):
+    """Of a step, or their cotangents: node_mlp's result (N, H), positions, messages (N, H), vel's factor (N, 1)."""
+
+    update: Tensor | None
+    pos: Tensor | None
+    message: Tensor | None
+    factor: Tensor | None = None
+
+
+class Step(NamedTuple):
+    """What a call does beside the tensors that it differentiates.
+
+    Attributes:
+        frame_operators: forward and backward.
+        frame_constants: what these take after their tensors.
+        mlp_operators: forward and backward.
+        activation, precision: of the nodes' perceptrons.
+        coords_weight: factor of the vectors.
+        velocity_at, nodes_at: where the weights of coord_mlp_vel and of node_mlp begin.
+        dtype: of autocast, or None.
+    """
+
+    frame_operators: tuple[Callable, Callable]
+    frame_constants: tuple
+    mlp_operators: tuple[Callable, Callable]
+    activation: str
+    precision: str
+    coords_weight: float
+    velocity_at: int
+    nodes_at: int
+    dtype: torch.dtype | None
+
+    def split(self, tensors: Sequence) -> tuple[Inputs, list, list, list]:
+        """Inputs, and the weights of what lives on edges, of coord_mlp_vel and of node_mlp."""
+        n, begin, end = len(Inputs._fields), self.velocity_at, self.nodes_at
+        weights = list(tensors[n:])
+        return Inputs(*tensors[:n]), weights[:begin], weights[begin:end], weights[end:]
+
+    def cast(self, cast: Callable, tensors: Sequence) -> Sequence:
+        """Tensors as autocast wants them: all but positions and velocities, by one of the functions for that."""
+        if self.dtype is None:
+            return tensors
+        h, pos, vel, *others = tensors
+        h, *others = cast((h, *others), self.dtype)
+        return h, pos, vel, *others
+
+    def forward(self, tensors: Sequence) -> Results:
+        """The results; autograd sees nothing of it."""
+        (h, pos, vel, edge_attr, node_attr), of_edges, of_velocity, of_nodes = self.split(tensors)
+        mlp, options = self.mlp_operators[0], (self.activation, ACTIVATE_LAST, self.precision)
+        factor = None
+        with torch._C._AutoDispatchBelowAutograd():
+            message, vector = self.frame_operators[0](h, pos, edge_attr, None, of_edges, *self.frame_constants)
+            # The vectors' memory becomes the new positions'.
+            moved = torch.add(pos, vector, alpha=self.coords_weight, out=vector)
+            if vel is not None:
+                factor = mlp([h], of_velocity, *options)
+                moved.addcmul_(factor, vel)
+            update = mlp(side_by_side(h, message, node_attr), of_nodes, *options)
+        return Results(update, moved, message, factor)
+
+    def backward(self, tensors: Sequence, kept: Results, grads: Results, of_vel: bool) -> tuple:
+        """Gradients of the tensors from cotangents of the results, of which None stands for zeros; of vel if asked for.
+
+        Whether autograd sees it is the caller's choice. h has three gradients, which are left to be added up.
+        """
+        (h, pos, vel, edge_attr, node_attr), of_edges, of_velocity, of_nodes = self.split(tensors)
+        mlp, options = self.mlp_operators[1], (self.activation, ACTIVATE_LAST, True, self.precision)
+        message, h_of_nodes, h_of_velocity, grad_attr, grad_vel = grads.message, None, None, [], None
+        grad_nodes, grad_velocity = [None] * len(of_nodes), [None] * len(of_velocity)
+        if grads.update is not None:
+            side = side_by_side(h, kept.message, node_attr)
+            (h_of_nodes, more, *grad_attr), grad_nodes = mlp(grads.update, side, of_nodes, *options)
+            message = _added(more, message)
+        if vel is not None and not grads.pos is grads.factor is None:
+            along = None if grads.pos is None else (grads.pos * vel).sum(1, keepdim=True).to(h.dtype)
+            (h_of_velocity,), grad_velocity = mlp(_added(along, grads.factor), [h], of_velocity, *options)
+            grad_vel = grads.pos * kept.factor if of_vel and grads.pos is not None else None
+        message = torch.zeros_like(kept.message) if message is None else message
+        vector = torch.zeros_like(pos) if grads.pos is None else grads.pos
+        vector = vector if self.coords_weight == 1 else vector * self.coords_weight
+        h_of_edges, grad_pos, grad_edge_attr, _, grad_edges = self.frame_operators[1](
+            message, vector, h, pos, edge_attr, None, of_edges, *self.frame_constants
+        )
+        of_inputs = Inputs(
+            h=(h_of_edges, h_of_nodes, h_of_velocity),
+            pos=_added(grad_pos, grads.pos),
+            vel=grad_vel,
+            edge_attr=None if edge_attr is None else grad_edge_attr,
+            node_attr=grad_attr[0] if grad_attr else None,
+        )
+        return *of_inputs, *grad_edges, *grad_velocity, *grad_nodes
+
+
+def side_by_side(h: Tensor, message: Tensor, node_attr: Tensor | None) -> list[Tensor]:
+    """What node_mlp reads."""
+    return [h, message] if node_attr is None else [h, message, node_attr]
+
+
+def _added(total: Tensor | None, grad: Tensor | None) -> Tensor | None:
+    """The sum of a tensor that nobody else has, which may come to hold the sum, and another."""
+    if total is None or grad is None:
+        return grad if total is None else total
+    return total + grad if torch.is_grad_enabled() else total.add_(grad)
+
+
+class _Recorded(torch.autograd.Function):
+    """A step as autograd records it.
+
+    Messages and factors are results too, though nobody reads them: what a backward pass makes of them, it can be
+    differentiated through. Under autocast the tensors are cast here.
+    """
+
+    @staticmethod
+    def forward(ctx, step: Step, *given: Tensor | None) -> tuple:
+        tensors = step.cast(cast_all, given)
+        results = step.forward(tensors)
+        ctx.step = step
+        ctx.set_materialize_grads(False)
+        ctx.save_for_backward(*given, *(() if step.dtype is None else tensors), results.message, results.factor)
+        return tuple(results)
+
+    @staticmethod
+    def backward(ctx, *grads: Tensor | None) -> tuple:
+        step, wanted = ctx.step, ctx.needs_input_grad[1:]
+        wants_vel = Inputs(*wanted[: len(Inputs._fields)]).vel
+        *saved, message, factor = ctx.saved_tensors
+        given, tensors = saved[: len(wanted)], saved[-len(wanted) :]
+        if step.dtype is not None and torch.is_grad_enabled():
+            # To be differentiated in turn: the casts have to be recorded.
+            tensors = step.cast(cast_each, given)
+        kept = Results(None, None, message, factor)
+        with nullcontext() if torch.is_grad_enabled() else torch._C._AutoDispatchBelowAutograd():
+            of_h, *found = step.backward(tensors, kept, Results(*grads), wants_vel)
+            # In the dtype that h was given in: under autocast these are halves.
+            grad_h = _added(_added(of_h[0].to(given[0].dtype), of_h[1]), of_h[2])
+        return None, *gradients_of(given, (grad_h, *found), wanted, step.dtype)
+
+
+def layer_step(
+    inputs: Inputs, edge_index: Tensor | EdgePlan, weights: Weights, options: LayerOptions
+) -> tuple[Tensor, Tensor] | None:
+    """The node update (N, H), before it is added to h, and the new positions (N, 3), as ``FrameConv`` defines them.
+
+    Returns:
+        None where the ops have to be called one by one: for torch.compile and torch.func, where one of them has no
+        kernels, and for velocities unlike the positions.
+
+    Raises:
+        Exception: something is wrong with the tensors; called one by one, the ops say what.
+    """
+    if torch.compiler.is_compiling() or torch._C._are_functorch_transforms_active():
+        return None
+    _check.positions(inputs.pos)
+    plan = as_plan(edge_index, inputs.pos.shape[0], inputs.pos.device)
+    tensors = (*inputs, *(tensor for part in weights for tensor in part))
+    recorded = is_recorded(*tensors)
+    step = _make_step(inputs, plan, weights, options, recorded)
+    if step is None:
+        return None
+    with nullcontext() if step.dtype is None else torch._C._DisableAutocast():
+        results = record(_Recorded, step, *tensors) if recorded else step.forward(step.cast(cast_all, tensors))
+    return results[0], results[1]
+
+
+def _make_step(inputs: Inputs, plan: EdgePlan, weights: Weights, options: LayerOptions, recorded: bool) -> Step | None:
+    h, pos, vel, edge_attr, node_attr = inputs
+    edge_mlp, att_mlp, coord_mlp, coord_mlp_vel, node_mlp = weights
+    if bool(coord_mlp_vel) != (vel is not None and vel.shape == pos.shape and vel.dtype == pos.dtype):
+        return None
+    device, precision = pos.device, matmul_precision(pos.device.type)
+    dtype = autocast_dtype(device.type)
+    frame, differentiated = message_operators(h, edge_attr, edge_mlp, coord_mlp, device, dtype, recorded)
+    columns = [tensor.shape[1] for tensor in (h, node_attr) if tensor is not None]
+    columns.insert(1, edge_mlp[-1].shape[0])
+    mlp = mlp_operator(tuple(columns), node_mlp, dtype_after(h, dtype), device, recorded)
+    of_velocity = (
+        mlp if vel is None else mlp_operator((columns[0],), coord_mlp_vel, dtype_after(h, dtype), device, recorded)
+    )
+    if frame is plain_frame_message or plain_mlp in (mlp, of_velocity):
+        return None
+    depths = len(edge_mlp) // 2, (len(coord_mlp) + 1) // 2, bool(att_mlp)
+    velocity_at = len(edge_mlp) + len(att_mlp) + len(coord_mlp)
+    return Step(
+        frame_operators=(frame, backward_of(differentiated)),
+        frame_constants=(plan.edges, plan.offsets, *depths, *options.of_messages(), precision),
+        mlp_operators=(mlp, backward_of(mlp)),
+        activation=options.node_activation,
+        precision=precision,
+        coords_weight=options.coords_weight,
+        velocity_at=velocity_at,
+        nodes_at=velocity_at + len(coord_mlp_vel),
+        dtype=dtype,
+    )
