@@ -16,9 +16,15 @@ inline std::vector<Copy> copies[kMaxThreads];  // that a thread of the block has
 
 }  // namespace emulated
 
-CLOF_DEVICE void copy_later(void* to, const void* from) { emulated::copies[thread_index()].push_back({to, from}); }
+CLOF_DEVICE CLOF_UNSEEN void copy_later(void* to, const void* from) {
+  emulated::reads_16(from);
+  emulated::writes_16(to);  // from now on it may be written
+  const emulated::Quiet quiet;
+  emulated::copies[thread_index()].push_back({to, from});
+}
 
-CLOF_DEVICE void copies_arrive() {
+CLOF_DEVICE CLOF_UNSEEN void copies_arrive() {
+  const emulated::Quiet quiet;
   std::vector<emulated::Copy>& copies = emulated::copies[thread_index()];
   for (const emulated::Copy& copy : copies) *static_cast<int4*>(copy.to) = *static_cast<const int4*>(copy.from);
   copies.clear();

@@ -15,6 +15,8 @@
 #include <cstring>
 #include <vector>
 
+#include "emulated_races.h"
+
 #if !defined(__x86_64__) && !defined(CLOF_EMULATED_GPU_UCONTEXT)
 #define CLOF_EMULATED_GPU_UCONTEXT
 #endif
@@ -100,7 +102,7 @@ inline void prepare(Context& context, char* stack, size_t bytes, void (*entry)()
 #else
 #define CLOF_OPAQUE __attribute__((noipa))
 #endif
-template <class C> CLOF_OPAQUE void switch_context(C& from, C& to) {
+template <class C> CLOF_OPAQUE CLOF_UNSEEN void switch_context(C& from, C& to) {
   void** save = &from.stack_pointer;
   void* load = to.stack_pointer;
   asm volatile(
@@ -137,15 +139,17 @@ struct Machine {
   const void* kernel;
   Warp warp[kMaxWarps];
   int fibers;  // prepared so far
+  char* stack[kMaxThreads];
   Context host, fiber[kMaxThreads];
 };
 inline Machine machine;
+inline Watched watched;
 
 // Of lanes and warps that can go on, the last runs first, not the first. Kernels that lack a barrier are likely to show
 // it by different numbers.
 inline bool descending = false;
 
-inline int first(uint32_t lanes) { return descending ? 31 - __builtin_clz(lanes) : __builtin_ctz(lanes); }
+CLOF_UNSEEN inline int first(uint32_t lanes) { return descending ? 31 - __builtin_clz(lanes) : __builtin_ctz(lanes); }
 
 [[noreturn]] inline void fail_warp(int index, const char* reason, const char* kind) {
   const Warp& warp = machine.warp[index];
@@ -168,23 +172,25 @@ inline int first(uint32_t lanes) { return descending ? 31 - __builtin_clz(lanes)
 }
 
 // Lets another thread go on: of the same warp if one can, or else of the next warp that can.
-inline void yield() {
+CLOF_UNSEEN inline void yield() {
   Machine& m = machine;
   Context& from = m.fiber[m.thread];
   int w = m.thread / kLanes;
   for (int tried = 0; !m.warp[w].runnable; ++tried) {
     if (tried == m.warps) {
       if (m.finished != m.threads) fail_deadlock();
+      watched.to_host();
       switch_context(from, m.host);
       return;
     }
     w = (w + (descending ? m.warps - 1 : 1)) % m.warps;
   }
   m.thread = w * kLanes + first(m.warp[w].runnable);
+  watched.to_thread(m.thread);
   switch_context(from, m.fiber[m.thread]);
 }
 
-inline Warp& arrive(const char* kind) {
+CLOF_UNSEEN inline Warp& arrive(const char* kind) {
   const int index = machine.thread / kLanes;
   Warp& warp = machine.warp[index];
   const uint32_t lane = uint32_t(1) << machine.thread % kLanes;
@@ -196,22 +202,24 @@ inline Warp& arrive(const char* kind) {
   return warp;
 }
 
-inline void release(Warp& warp) {
+CLOF_UNSEEN inline void release(Warp& warp) {
   warp.waiting = 0;
   warp.runnable = kAllLanes;
 }
 
 // Leaves `mine` to the lane that comes last; that one calls compute, whose argument gives each lane's operands.
-template <class Operands, class Compute> void collective(const char* kind, Operands& mine, const Compute& compute) {
+template <class Operands, class Compute>
+CLOF_UNSEEN void collective(const char* kind, Operands& mine, const Compute& compute) {
   const int lane = machine.thread % kLanes;
   Warp& warp = arrive(kind);
   warp.operands[lane] = &mine;
   if (warp.waiting != kAllLanes) return yield();
+  Quiet quiet;
   compute([&warp](int k) -> Operands& { return *static_cast<Operands*>(warp.operands[k]); });
   release(warp);
 }
 
-inline void finish() {
+CLOF_UNSEEN inline void finish() {
   const int index = machine.thread / kLanes;
   Warp& warp = machine.warp[index];
   const uint32_t lane = uint32_t(1) << machine.thread % kLanes;
@@ -219,18 +227,26 @@ inline void finish() {
   warp.finished |= lane;
   warp.runnable &= ~lane;
   ++machine.finished;
+  watched.finish();
   yield();
 }
 
 // A fiber outlives its block, and runs the thread of the same number in all blocks.
-inline void fiber_main() {
+CLOF_UNSEEN inline void fiber_main() {
   for (;;) {
     machine.run(machine.kernel);
     finish();
   }
 }
 
-inline void prepare_fibers(int count) {
+// Fiber k at its beginning. The stacks' tops lie at different places of their pages: otherwise all fell on the same
+// lines of the cache.
+CLOF_UNSEEN inline void start_fiber(int k) {
+  Quiet quiet;
+  prepare(machine.fiber[k], machine.stack[k], kStackBytes - size_t(k % 16) * 256, fiber_main);
+}
+
+CLOF_UNSEEN inline void prepare_fibers(int count) {
   const size_t page = size_t(sysconf(_SC_PAGESIZE));
   for (int& k = machine.fibers; k < count; ++k) {
     void* memory =
@@ -240,12 +256,36 @@ inline void prepare_fibers(int count) {
       std::perror("emulated GPU: no memory for stacks");
       std::abort();
     }
-    // The stacks' tops lie at different places of their pages: otherwise all fell on the same lines of the cache.
-    prepare(machine.fiber[k], static_cast<char*>(memory) + page, kStackBytes - size_t(k % 16) * 256, fiber_main);
+    machine.stack[k] = static_cast<char*>(memory) + page;
+    start_fiber(k);
   }
 }
 
-inline void check_guard(const char* guard, const char* where) {
+// A block's shared memory between two guards, as the block finds it.
+struct SharedMemory {
+  size_t bytes, mapped;
+  char* before;
+
+  explicit SharedMemory(size_t bytes) : bytes(bytes), mapped(kGuardBytes + bytes + kGuardBytes) {
+    void* memory = mmap(nullptr, mapped, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    if (memory == MAP_FAILED) {
+      std::perror("emulated GPU: no shared memory");
+      std::abort();
+    }
+    before = static_cast<char*>(memory);
+  }
+  ~SharedMemory() { munmap(before, mapped); }
+  char* begin() const { return before + kGuardBytes; }
+  char* behind() const { return begin() + bytes; }
+  CLOF_UNSEEN void refresh() const {
+    renew(before, mapped);
+    Quiet quiet;
+    std::memset(before, kGuardByte, mapped);
+    std::memset(begin(), kFreshByte, bytes);
+  }
+};
+
+CLOF_UNSEEN inline void check_guard(const char* guard, const char* where) {
   for (size_t k = 0; k < kGuardBytes; ++k) {
     if (static_cast<unsigned char>(guard[k]) == kGuardByte) continue;
     std::fprintf(stderr, "emulated GPU: block %d wrote %s its shared memory (byte %zu of the guard)\n", machine.block,
@@ -257,7 +297,7 @@ inline void check_guard(const char* guard, const char* where) {
 }  // namespace emulated
 
 // Runs kernel() in every thread of every block.
-template <class Kernel> void launch(int blocks, int threads, size_t shared_bytes, const Kernel& kernel) {
+template <class Kernel> CLOF_UNSEEN void launch(int blocks, int threads, size_t shared_bytes, const Kernel& kernel) {
   using namespace emulated;
   Machine& m = machine;
   if (threads < kLanes || threads > kMaxThreads || threads % kLanes) {
@@ -265,28 +305,31 @@ template <class Kernel> void launch(int blocks, int threads, size_t shared_bytes
     std::abort();
   }
   prepare_fibers(threads);
-  std::vector<char> memory(kGuardBytes + shared_bytes + kGuardBytes + 15);
-  char* before = memory.data() + (16 - reinterpret_cast<uintptr_t>(memory.data()) % 16) % 16;
-  m.shared = before + kGuardBytes;
+  const SharedMemory shared(shared_bytes);
+  m.shared = shared.begin();
   m.shared_bytes = shared_bytes;
-  char* behind = m.shared + shared_bytes;
-  std::memset(before, kGuardByte, kGuardBytes);
-  std::memset(behind, kGuardByte, kGuardBytes);
-
   m.blocks = blocks;
   m.threads = threads;
   m.warps = threads / kLanes;
   m.run = [](const void* k) { (*static_cast<const Kernel*>(k))(); };
   m.kernel = &kernel;
+  watched.begin_launch(blocks, m.warps);
   for (m.block = 0; m.block < blocks; ++m.block) {
-    if (shared_bytes) std::memset(m.shared, kFreshByte, shared_bytes);
+    shared.refresh();
     m.at_barrier = m.finished = 0;
     for (int w = 0; w < m.warps; ++w) m.warp[w] = {kAllLanes, 0, 0, nullptr, {}};
     m.thread = descending ? threads - 1 : 0;
+    if (kFindsRaces) {
+      // What another block's thread had on the same stack is nobody's now.
+      for (int k = 0; k < threads; ++k) renew(m.stack[k], kStackBytes), start_fiber(k);
+    }
+    watched.begin_block(m.block, threads);
+    watched.to_thread(m.thread);
     switch_context(m.host, m.fiber[m.thread]);
-    check_guard(before, "before");
-    check_guard(behind, "behind");
+    check_guard(shared.before, "before");
+    check_guard(shared.behind(), "behind");
   }
+  watched.end_launch();
 }
 
 CLOF_DEVICE int thread_index() { return emulated::machine.thread; }
@@ -295,21 +338,34 @@ CLOF_DEVICE int num_blocks() { return emulated::machine.blocks; }
 CLOF_DEVICE int num_threads() { return emulated::machine.threads; }
 CLOF_DEVICE char* shared_memory() { return emulated::machine.shared; }
 
-CLOF_DEVICE void block_barrier() {
+CLOF_DEVICE CLOF_UNSEEN void block_barrier() {
   emulated::Machine& m = emulated::machine;
+  const int barrier = m.block * (1 + m.warps);
+  emulated::watched.come(barrier);
   emulated::arrive("block_barrier");
-  if (++m.at_barrier != m.threads) return emulated::yield();
-  m.at_barrier = 0;
-  for (int w = 0; w < m.warps; ++w) emulated::release(m.warp[w]);
+  if (++m.at_barrier == m.threads) {
+    m.at_barrier = 0;
+    emulated::watched.open(barrier);
+    for (int w = 0; w < m.warps; ++w) emulated::release(m.warp[w]);
+  } else {
+    emulated::yield();
+  }
+  emulated::watched.leave(barrier);
 }
-CLOF_DEVICE void warp_barrier() {
+CLOF_DEVICE CLOF_UNSEEN void warp_barrier() {
+  const emulated::Machine& m = emulated::machine;
+  const int barrier = m.block * (1 + m.warps) + 1 + m.thread / emulated::kLanes;
   char nothing;
-  emulated::collective("warp_barrier", nothing, [](auto) {});
+  emulated::watched.come(barrier);
+  emulated::collective("warp_barrier", nothing, [barrier](auto) { emulated::watched.open(barrier); });
+  emulated::watched.leave(barrier);
 }
+
+CLOF_DEVICE CLOF_UNSEEN void raise_flag(int& flag) { flag = 1; }
 
 namespace emulated {
 
-template <class T> T exchange(const char* kind, T value, int source) {
+template <class T> CLOF_UNSEEN T exchange(const char* kind, T value, int source) {
   struct Operands {
     T value, result;
     int source;
@@ -320,7 +376,7 @@ template <class T> T exchange(const char* kind, T value, int source) {
   return mine.result;
 }
 
-template <class T> T exchange_xor(const char* kind, T value, int mask) {
+template <class T> CLOF_UNSEEN T exchange_xor(const char* kind, T value, int mask) {
   if (mask < 0 || mask >= kLanes) fail_warp(machine.thread / kLanes, "mask that leaves the warp in", kind);
   return exchange(kind, value, (machine.thread % kLanes) ^ mask);
 }
@@ -333,7 +389,7 @@ CLOF_DEVICE float shuffle_xor(float value, int mask) {
 CLOF_DEVICE int shuffle_xor(int value, int mask) { return emulated::exchange_xor("shuffle_xor(int)", value, mask); }
 CLOF_DEVICE float shuffle(float value, int lane) { return emulated::exchange("shuffle(float)", value, lane & 31); }
 CLOF_DEVICE int shuffle(int value, int lane) { return emulated::exchange("shuffle(int)", value, lane & 31); }
-CLOF_DEVICE uint32_t ballot(bool condition) {
+CLOF_DEVICE CLOF_UNSEEN uint32_t ballot(bool condition) {
   struct Operands {
     bool condition;
     uint32_t result;

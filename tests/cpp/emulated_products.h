@@ -10,8 +10,8 @@ namespace emulated {
 // d += a b for the warp; take(register, numbers) unpacks the PerRegister numbers of a register. With t = lane % 4 and
 // g = lane / 4: register r of a holds row g + 8 (r % 2), and of b column g; both hold numbers PerRegister t to
 // PerRegister (t + 1) - 1 of the sum's half r / 2 (of b: r). d holds rows g and g + 8, columns 2 t and 2 t + 1.
-template <int PerRegister, class Take>
-void mma(const char* kind, float (&d)[4], const uint32_t (&a)[4], uint32_t b0, uint32_t b1, const Take& take) {
+template <int PerRegister, class Take> CLOF_UNSEEN void mma(const char* kind, float (&d)[4], const uint32_t (&a)[4],
+                                                            uint32_t b0, uint32_t b1, const Take& take) {
   struct Operands {
     float* d;
     const uint32_t* a;
@@ -74,12 +74,14 @@ namespace emulated {
 
 // Four matrices of eight rows of eight 16-bit numbers, of which lane 8 k + r names row r of matrix k.
 // part(number, lane) is what a lane gets of a matrix with number(row, column).
-template <class Part> void load_matrices(const char* kind, uint32_t (&out)[4], const void* row, const Part& part) {
+template <class Part>
+CLOF_UNSEEN void load_matrices(const char* kind, uint32_t (&out)[4], const void* row, const Part& part) {
   const Machine& m = machine;
   const uintptr_t offset = reinterpret_cast<uintptr_t>(row) - reinterpret_cast<uintptr_t>(m.shared);
   if (offset % 16 || offset >= m.shared_bytes || offset + 16 > m.shared_bytes) {
     fail_warp(m.thread / kLanes, "address not aligned to 16 bytes, or not of shared memory, in", kind);
   }
+  reads_16(row);
   struct Operands {
     uint32_t* out;
     const char* row;

@@ -118,6 +118,8 @@ template <class U> static void check(const std::string& what, std::vector<U>& re
                                      const std::function<void()>& run) {
   std::vector<U> first;
   for (bool descending : {false, true}) {
+    // Races are found in either order.
+    if (emulated::kFindsRaces && descending) break;
     emulated::descending = descending;
     std::fill(result.begin(), result.end(), Narrow<U>::from(1e30f));
     run();
@@ -369,13 +371,15 @@ template <class T, class U, int R> static void check_form(const Plan& plan, int 
 int main() {
   for (const Plan& plan : plans()) {
     check_edges<float, false>(plan);
+    check_form<float, BFloat16, 1>(plan, 19);
+    // One kind of each kernel, where a thread's every access is looked at.
+    if (emulated::kFindsRaces) continue;
     check_edges<double, false>(plan);
     check_edges<double, true>(plan);
     for (int channels : {1, 3, 4, 16, 45}) check_form<double, double, 1>(plan, channels);
     check_form<float, float, 1>(plan, 20);
     check_form<float, BFloat16, 1>(plan, 8);
     check_form<float, float, 1>(plan, 16);
-    check_form<float, BFloat16, 1>(plan, 19);
     check_form<float, Half, 0>(plan, 5);
   }
   return failures;

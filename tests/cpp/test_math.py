@@ -8,19 +8,37 @@ from pathlib import Path
 
 import pytest
 
+from tests import thread_sanitizer
+
 COMPILER = next((path for name in ("c++", "g++", "clang++") if (path := shutil.which(name))), None)
 AVX512 = ("-mavx512f", "-mavx512dq", "-mavx512bw", "-mavx512vl", "-mavx2", "-mfma", "-mf16c")
 
 pytestmark = pytest.mark.skipif(COMPILER is None, reason="needs a C++ compiler")
 
 
-def output_of(name: str, folder: Path, *flags: str) -> str:
-    """What a test program prints; fails where it does not end well."""
+GPU = ("-Wextra", "-Wno-unknown-pragmas", "-DCLOF_EMULATED_GPU", f"-I{Path(__file__).parent}")
+# Kernels of emulated_races_test.cpp, and whether they have a race.
+RACES = {
+    **dict.fromkeys(("block_barrier", "warp_barrier", "own numbers", "flag that any may raise"), False),
+    **dict.fromkeys(("matrices, then a barrier", "copies, then a barrier"), False),
+    **dict.fromkeys(("no barrier", "shuffle for a barrier", "warp_barrier between warps"), True),
+    **dict.fromkeys(("blocks on one place", "block reads what another wrote"), True),
+    **dict.fromkeys(("matrices, no barrier", "copies, no barrier"), True),
+}
+needs_thread_sanitizer = pytest.mark.skipif(thread_sanitizer.library() is None, reason="needs GCC's ThreadSanitizer")
+
+
+def compiled(name: str, folder: Path, *flags: str) -> Path:
     program = folder / name
     source = Path(__file__).with_name(f"{name}.cpp")
     subprocess.run([COMPILER, "-std=c++17", "-O1", "-Wall", "-Werror", *flags, source, "-o", program], check=True)
-    run = subprocess.run([program], capture_output=True, text=True)
-    assert run.returncode == 0, run.stdout
+    return program
+
+
+def output_of(name: str, folder: Path, *flags: str) -> str:
+    """What a test program prints; fails where it does not end well."""
+    run = subprocess.run([compiled(name, folder, *flags)], capture_output=True, text=True)
+    assert run.returncode == 0, run.stdout + run.stderr[:8000]
     return run.stdout
 
 
@@ -38,13 +56,24 @@ def test_software_in_place_of_amx(tmp_path: Path):
 
 @pytest.mark.parametrize("sanitized", [False, True])
 def test_software_in_place_of_a_gpu(tmp_path: Path, sanitized: bool):
-    flags = ["-Wextra", "-DCLOF_EMULATED_GPU", f"-I{Path(__file__).parent}"]
+    flags = GPU
     if sanitized:  # by a trap, which needs no library
-        flags += ["-O2", "-fsanitize=alignment", "-fsanitize-undefined-trap-on-error", "-DCLOF_ALIGNMENT_TRAPS"]
+        flags += ("-O2", "-fsanitize=alignment", "-fsanitize-undefined-trap-on-error", "-DCLOF_ALIGNMENT_TRAPS")
     assert output_of("emulated_gpu_test", tmp_path, *flags).count(" ok") >= 25 + sanitized
+
+
+@needs_thread_sanitizer
+def test_races_on_the_emulated_gpu_are_found(tmp_path: Path):
+    program = compiled("emulated_races_test", tmp_path, *GPU, *thread_sanitizer.FLAGS)
+    codes = {name: subprocess.run([program, name], capture_output=True).returncode for name in RACES}
+    assert codes == {name: thread_sanitizer.EXIT_CODE if has_race else 0 for name, has_race in RACES.items()}
 
 
 def test_tiled_geometry_kernels(tmp_path: Path):
     """The CUDA kernels of csrc/cuda/geometry against the functors, run one edge at a time."""
-    flags = ["-Wextra", "-Wno-unknown-pragmas", "-DCLOF_EMULATED_GPU", f"-I{Path(__file__).parent}"]
-    assert output_of("geometry_test", tmp_path, *flags).count(" ok ") > 2500
+    assert output_of("geometry_test", tmp_path, *GPU).count(" ok ") > 2500
+
+
+@needs_thread_sanitizer
+def test_tiled_geometry_kernels_have_no_races(tmp_path: Path):
+    assert output_of("geometry_test", tmp_path, *GPU, *thread_sanitizer.FLAGS).count(" ok ") > 300

@@ -2,6 +2,7 @@
 
 import ctypes
 import functools
+import os
 import shutil
 import subprocess
 import tempfile
@@ -14,12 +15,15 @@ from torch import Tensor
 
 from clof_ext import _check
 from clof_ext.reference.frame_message import ACTIVATIONS, BASIS_SIZE
+from tests import thread_sanitizer
 
 SOURCE = Path(__file__).parents[1] / "cpp/emulated_frame_message.cpp"
 COMPILER = next((path for name in ("c++", "g++", "clang++") if (path := shutil.which(name))), None)
 # What a misaligned access does: it ends the process.
 FLAGS = ("-std=c++17", "-O2", "-shared", "-fPIC", "-DCLOF_EMULATED_GPU", "-Wall", "-Wno-unknown-pragmas")
 CHECKS = ("-fsanitize=alignment", "-fsanitize-undefined-trap-on-error")
+# Set where ThreadSanitizer's library is loaded before Python: kernels are compiled for it.
+FIND_RACES = "CLOF_TEST_FIND_RACES"
 STORAGE = {torch.float32: 0, torch.float64: 1, torch.bfloat16: 2, torch.float16: 3}
 PRECISIONS = ("highest", "high", "medium")
 
@@ -59,7 +63,10 @@ class Problem(ctypes.Structure):
 def compiled(source: Path) -> ctypes.CDLL:
     """The functions of a file of tests/cpp that runs kernels on the emulated GPU."""
     target = Path(tempfile.mkdtemp()) / f"{source.stem}.so"
-    subprocess.run([COMPILER, *FLAGS, *CHECKS, f"-I{source.parent}", source, "-o", target], check=True)
+    checks = thread_sanitizer.FLAGS if FIND_RACES in os.environ else CHECKS
+    environment = {name: value for name, value in os.environ.items() if name != "LD_PRELOAD"}
+    command = [COMPILER, *FLAGS, *checks, f"-I{source.parent}", source, "-o", target]
+    subprocess.run(command, check=True, env=environment)
     return ctypes.CDLL(str(target))
 
 

@@ -74,7 +74,7 @@ template <class T, class Sum, int Threads, int Edges = kEdgesAtOnce<T>> struct E
       if (sorted && all_at_once) s.hold_slots(graph);
       copies_arrive();
       block_barrier();
-      if (sorted && !are_sorted(s, held, part, s.nodes.begin)) s.unsorted = 1;
+      if (sorted && !are_sorted(s, held, part, s.nodes.begin)) raise_flag(s.unsorted);
       compute(held, part.count);
       block_barrier();
       if (sorted && s.unsorted) {

@@ -87,9 +87,10 @@ template <class T> CLOF_DEVICE T* copy_in(T* to, const T* from, int count) {
 #pragma unroll 1
   for (int k = first + thread_index(); k < last; k += num_threads())
     copy_later(to + k * kPiece<T>, from + k * kPiece<T>);
-  // What does not fill a piece, at either end.
+  // What does not fill a piece, at either end; all of it is at the first if there is no whole piece before the last.
   const int k = thread_index() % kPiece<T> + (thread_index() < kPiece<T> ? 0 : last * kPiece<T>);
-  if (thread_index() < 2 * kPiece<T> && k >= shift && k < end && (k < first * kPiece<T> || k >= last * kPiece<T>)) {
+  const int ends = last > 0 ? 2 : 1;
+  if (thread_index() < ends * kPiece<T> && k >= shift && k < end && (k < first * kPiece<T> || k >= last * kPiece<T>)) {
     to[k] = from[k];
   }
   return to + shift;

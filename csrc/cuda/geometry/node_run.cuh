@@ -85,7 +85,7 @@ template <int Edges> struct NodeRun {
       slot[k] = graph.by_sender[sent.base + k] - received.base;
       inside = inside && slot[k] >= 0 && slot[k] < received.count;
     }
-    if (!inside) sends_elsewhere = 1;
+    if (!inside) raise_flag(sends_elsewhere);
   }
 
   // For each node calls write(node, sum) in one lane with the sum of the rows of those of its edges that are in the two

@@ -34,14 +34,14 @@ template <class T, int Edges = kEdgesAtOnce<T>, int Stride = 7> struct PositionS
       prefetch(graph.sender + received.base + k);
     }
     if (!run.has_room() || received.count != sent.count) {
-      run.sends_elsewhere = 1;
+      raise_flag(run.sends_elsewhere);
     } else {
       run.hold_slots(graph);
       bool sorted = true;
       for (int k = thread_index(); k < received.count; k += num_threads()) {
         sorted = sorted && graph.by_receiver[received.base + k] == received.base + k;
       }
-      if (!sorted) run.unsorted = 1;
+      if (!sorted) raise_flag(run.unsorted);
     }
     block_barrier();
   }

@@ -87,7 +87,10 @@ template <class Kind, class Function, int Width> class BackwardTile {
     of_edge.clear();
 #pragma unroll
     for (int k = 0; k < 4; ++k) of_head[k] = biases[k] = 0.0f;
-    if (lane().number < kScalars) own_scalars()[lane().number] = 0.0f;
+    // By the lane that adds to them.
+    for (int k = 0; k < kScalars; ++k) {
+      if (lane().number == 0) own_scalars()[k] = 0.0f;
+    }
   }
 
   // A tile of every warp of the block, perhaps an empty one. All warps of the block call it together. What registers do
@@ -277,9 +280,10 @@ template <class Kind, class Function, int Width> class BackwardTile {
     Rows<Width> gated[1];
     take_back(gated[0], slot(last_slot), warp, lane());
     activate<Function>(gated[0], slope, a.activation);
+    // All lanes have taken back what they kept there.
+    warp_barrier();
     if (!a.coordinate) return;
     if (a.gated) scale_rows(gated, gate);
-    warp_barrier();
     operand(kInputSlot).rows(OperandRows<Kind, Width>::of(gated[0]));
   }
 

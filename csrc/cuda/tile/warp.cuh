@@ -32,6 +32,9 @@ CLOF_DEVICE char* shared_memory() {
 CLOF_DEVICE void block_barrier() { __syncthreads(); }
 CLOF_DEVICE void warp_barrier() { __syncwarp(); }
 
+// Sets a flag in shared memory that any thread may set. Others see it after a barrier.
+CLOF_DEVICE void raise_flag(int& flag) { *const_cast<volatile int*>(&flag) = 1; }
+
 // Four numbers to global memory at once; left alone, the compiler may write them one by one.
 CLOF_DEVICE void store_four(float* to, float x, float y, float z, float w) {
   asm volatile("st.global.v4.f32 [%0], {%1, %2, %3, %4};" : : "l"(to), "f"(x), "f"(y), "f"(z), "f"(w) : "memory");
