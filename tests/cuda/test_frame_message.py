@@ -30,14 +30,6 @@ def backend(request):
     return request.param
 
 
-@pytest.fixture
-def precision():
-    """Sets torch's precision of float32 products for one test."""
-    before = torch.get_float32_matmul_precision()
-    yield torch.set_float32_matmul_precision
-    torch.set_float32_matmul_precision(before)
-
-
 def leaves_on_gpu(case: Block, dtype: torch.dtype) -> list[torch.Tensor]:
     return [leaf.detach().cuda().requires_grad_() for leaf in case.leaves(dtype)]
 

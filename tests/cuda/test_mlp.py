@@ -20,14 +20,6 @@ pytestmark = [
 MANY_ROWS = (200_000, (2, 14), (32, 32))
 
 
-@pytest.fixture(autouse=True)
-def precision():
-    """Sets torch's precision of float32 products for one test."""
-    before = torch.get_float32_matmul_precision()
-    yield torch.set_float32_matmul_precision
-    torch.set_float32_matmul_precision(before)
-
-
 def cotangent_of(out: Tensor) -> Tensor:
     return torch.linspace(1, 9, out.numel(), dtype=torch.float64).sin().reshape(out.shape)
 
