@@ -143,37 +143,41 @@ class Step(NamedTuple):
             update = mlp(side_by_side(h, message, node_attr), of_nodes, *options)
         return Results(update, moved, message, factor)
 
-    def backward(self, tensors: Sequence, kept: Results, grads: Results, of_vel: bool) -> tuple:
+    def backward(
+        self, tensors: Sequence, kept: Results, grads: Results, h_dtype: torch.dtype, of_vel: bool
+    ) -> list[Tensor | None]:
         """Gradients of the tensors from cotangents of the results, of which None stands for zeros; of vel if asked for.
 
-        Whether autograd sees it is the caller's choice. h has three gradients, which are left to be added up.
+        That of h has the dtype in which h was given. Whether autograd sees it all is the caller's choice.
         """
         (h, pos, vel, edge_attr, node_attr), of_edges, of_velocity, of_nodes = self.split(tensors)
         mlp, options = self.mlp_operators[1], (self.activation, ACTIVATE_LAST, True, self.precision)
-        message, h_of_nodes, h_of_velocity, grad_attr, grad_vel = grads.message, None, None, [], None
+        message, grad_h, grad_attr, grad_vel = grads.message, None, [], None
         grad_nodes, grad_velocity = [None] * len(of_nodes), [None] * len(of_velocity)
         if grads.update is not None:
             side = side_by_side(h, kept.message, node_attr)
-            (h_of_nodes, more, *grad_attr), grad_nodes = mlp(grads.update, side, of_nodes, *options)
-            message = _added(more, message)
+            (grad_h, more, *grad_attr), grad_nodes = mlp(grads.update, side, of_nodes, *options)
+            grad_h, message = grad_h.to(h_dtype), _added(more, message)
         if vel is not None and not grads.pos is grads.factor is None:
             along = None if grads.pos is None else (grads.pos * vel).sum(1, keepdim=True).to(h.dtype)
-            (h_of_velocity,), grad_velocity = mlp(_added(along, grads.factor), [h], of_velocity, *options)
+            (more,), grad_velocity = mlp(_added(along, grads.factor), [h], of_velocity, *options)
+            grad_h = more.to(h_dtype) if grad_h is None else _added(grad_h, more)
             grad_vel = grads.pos * kept.factor if of_vel and grads.pos is not None else None
         message = torch.zeros_like(kept.message) if message is None else message
         vector = torch.zeros_like(pos) if grads.pos is None else grads.pos
         vector = vector if self.coords_weight == 1 else vector * self.coords_weight
-        h_of_edges, grad_pos, grad_edge_attr, _, grad_edges = self.frame_operators[1](
+        more = None  # the edges' part takes the most memory
+        more, grad_pos, grad_edge_attr, _, grad_edges = self.frame_operators[1](
             message, vector, h, pos, edge_attr, None, of_edges, *self.frame_constants
         )
         of_inputs = Inputs(
-            h=(h_of_edges, h_of_nodes, h_of_velocity),
+            h=more.to(h_dtype) if grad_h is None else _added(grad_h, more),
             pos=_added(grad_pos, grads.pos),
             vel=grad_vel,
             edge_attr=None if edge_attr is None else grad_edge_attr,
             node_attr=grad_attr[0] if grad_attr else None,
         )
-        return *of_inputs, *grad_edges, *grad_velocity, *grad_nodes
+        return [*of_inputs, *grad_edges, *grad_velocity, *grad_nodes]
 
 
 def side_by_side(h: Tensor, message: Tensor, node_attr: Tensor | None) -> list[Tensor]:
@@ -215,10 +219,8 @@ class _Recorded(torch.autograd.Function):
             tensors = step.cast(cast_each, given)
         kept = Results(None, None, message, factor)
         with nullcontext() if torch.is_grad_enabled() else torch._C._AutoDispatchBelowAutograd():
-            of_h, *found = step.backward(tensors, kept, Results(*grads), wants_vel)
-            # In the dtype that h was given in: under autocast these are halves.
-            grad_h = _added(_added(of_h[0].to(given[0].dtype), of_h[1]), of_h[2])
-        return None, *gradients_of(given, (grad_h, *found), wanted, step.dtype)
+            found = step.backward(tensors, kept, Results(*grads), given[0].dtype, wants_vel)
+        return None, *gradients_of(given, found, wanted, step.dtype)
 
 
 def layer_step(
