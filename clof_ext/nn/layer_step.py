@@ -158,7 +158,7 @@ class Step(NamedTuple):
             side = side_by_side(h, kept.message, node_attr)
             (grad_h, more, *grad_attr), grad_nodes = mlp(grads.update, side, of_nodes, *options)
             grad_h, message = grad_h.to(h_dtype), _added(more, message)
-        if vel is not None and not grads.pos is grads.factor is None:
+        if vel is not None and (grads.pos is not None or grads.factor is not None):
             along = None if grads.pos is None else (grads.pos * vel).sum(1, keepdim=True).to(h.dtype)
             (more,), grad_velocity = mlp(_added(along, grads.factor), [h], of_velocity, *options)
             grad_h = more.to(h_dtype) if grad_h is None else _added(grad_h, more)
