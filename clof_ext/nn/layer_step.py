@@ -22,6 +22,9 @@ from ..ops.mlp import mlp_operator
 from ..reference import frame_message as plain_frame_message
 from ..reference import mlp as plain_mlp
 
+# On CPUs larger graphs are recorded op by op in training: Python is no part of their time, and a step holds two arrays
+# (N, H) more while the edges' gradients are made, with four neighbours a fifth of a layer's memory.
+MAX_RECORDED_EDGES_ON_CPUS = 4096
 # Of the nodes' perceptrons there is none after the last Linear.
 ACTIVATE_LAST = False
 # Bound of each component of an edge's vector in the published layers.
@@ -144,29 +147,31 @@ class Step(NamedTuple):
         return Results(update, moved, message, factor)
 
     def backward(
-        self, tensors: Sequence, kept: Results, grads: Results, h_dtype: torch.dtype, of_vel: bool
+        self, tensors: Sequence, kept: list[Tensor | None], grads: Results, h_dtype: torch.dtype, of_vel: bool
     ) -> list[Tensor | None]:
         """Gradients of the tensors from cotangents of the results, of which None stands for zeros; of vel if asked for.
 
-        That of h has the dtype in which h was given. Whether autograd sees it all is the caller's choice.
+        That of h has the dtype in which h was given. ``kept`` are messages and factor; it is emptied, since the edges'
+        part takes the most memory. Whether autograd sees it all is the caller's choice.
         """
         (h, pos, vel, edge_attr, node_attr), of_edges, of_velocity, of_nodes = self.split(tensors)
         mlp, options = self.mlp_operators[1], (self.activation, ACTIVATE_LAST, True, self.precision)
         message, grad_h, grad_attr, grad_vel = grads.message, None, [], None
         grad_nodes, grad_velocity = [None] * len(of_nodes), [None] * len(of_velocity)
         if grads.update is not None:
-            side = side_by_side(h, kept.message, node_attr)
+            side = side_by_side(h, kept[0], node_attr)
             (grad_h, more, *grad_attr), grad_nodes = mlp(grads.update, side, of_nodes, *options)
             grad_h, message = grad_h.to(h_dtype), _added(more, message)
         if vel is not None and (grads.pos is not None or grads.factor is not None):
             along = None if grads.pos is None else (grads.pos * vel).sum(1, keepdim=True).to(h.dtype)
             (more,), grad_velocity = mlp(_added(along, grads.factor), [h], of_velocity, *options)
             grad_h = more.to(h_dtype) if grad_h is None else _added(grad_h, more)
-            grad_vel = grads.pos * kept.factor if of_vel and grads.pos is not None else None
-        message = torch.zeros_like(kept.message) if message is None else message
+            grad_vel = grads.pos * kept[1] if of_vel and grads.pos is not None else None
+        message = torch.zeros_like(kept[0]) if message is None else message
         vector = torch.zeros_like(pos) if grads.pos is None else grads.pos
         vector = vector if self.coords_weight == 1 else vector * self.coords_weight
-        more = None  # the edges' part takes the most memory
+        kept.clear()
+        side = more = None
         more, grad_pos, grad_edge_attr, _, grad_edges = self.frame_operators[1](
             message, vector, h, pos, edge_attr, None, of_edges, *self.frame_constants
         )
@@ -213,11 +218,13 @@ class _Recorded(torch.autograd.Function):
         step, wanted = ctx.step, ctx.needs_input_grad[1:]
         wants_vel = Inputs(*wanted[: len(Inputs._fields)]).vel
         *saved, message, factor = ctx.saved_tensors
+        ctx.maybe_clear_saved_tensors()
+        kept = [message, factor]
+        del message, factor
         given, tensors = saved[: len(wanted)], saved[-len(wanted) :]
         if step.dtype is not None and torch.is_grad_enabled():
             # To be differentiated in turn: the casts have to be recorded.
             tensors = step.cast(cast_each, given)
-        kept = Results(None, None, message, factor)
         with nullcontext() if torch.is_grad_enabled() else torch._C._AutoDispatchBelowAutograd():
             found = step.backward(tensors, kept, Results(*grads), given[0].dtype, wants_vel)
         return None, *gradients_of(given, found, wanted, step.dtype)
@@ -229,8 +236,8 @@ def layer_step(
     """The node update (N, H), before it is added to h, and the new positions (N, 3), as ``FrameConv`` defines them.
 
     Returns:
-        None where the ops have to be called one by one: for torch.compile and torch.func, where one of them has no
-        kernels, and for velocities unlike the positions.
+        None where the ops are to be called one by one: for torch.compile and torch.func, where one of them has no
+        kernels, for velocities unlike the positions, and for large graphs in training on CPUs.
 
     Raises:
         Exception: something is wrong with the tensors; called one by one, the ops say what.
@@ -241,6 +248,8 @@ def layer_step(
     plan = as_plan(edge_index, inputs.pos.shape[0], inputs.pos.device)
     tensors = (*inputs, *(tensor for part in weights for tensor in part))
     recorded = is_recorded(*tensors)
+    if recorded and not inputs.pos.is_cuda and plan.num_edges > MAX_RECORDED_EDGES_ON_CPUS:
+        return None
     step = _make_step(inputs, plan, weights, options, recorded)
     if step is None:
         return None

@@ -176,6 +176,23 @@ def test_what_wants_no_gradient_gets_none():
     assert all(parameter.grad is not None for parameter in case.layer.edge_mlp.parameters())
 
 
+def test_large_graphs_are_recorded_op_by_op_on_cpus(monkeypatch):
+    case = Case("ClofNet")
+    monkeypatch.setattr(layer_step, "MAX_RECORDED_EDGES_ON_CPUS", case.edges.shape[1])
+    assert is_one_step(case()[1])
+    monkeypatch.setattr(layer_step, "MAX_RECORDED_EDGES_ON_CPUS", case.edges.shape[1] - 1)
+    assert not is_one_step(case()[1])
+
+
+def test_a_graph_that_is_kept_is_gone_through_again():
+    case = Case("ClofNet")
+    loss = sum(value.square().sum() for value in case())
+    first, second = (torch.autograd.grad(loss, case.leaves(), retain_graph=kept) for kept in (True, False))
+    assert all(torch.equal(one, two) for one, two in zip(first, second))
+    with pytest.raises(RuntimeError, match="backward through the graph a second time"):
+        torch.autograd.grad(loss, case.leaves())
+
+
 def test_hooks_of_the_nodes_perceptrons_are_called():
     case, seen = Case("ClofNet"), []
     handle = case.layer.node_mlp[0].register_forward_hook(lambda *_: seen.append("called"))
