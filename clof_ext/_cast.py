@@ -1,6 +1,6 @@
 """What autocast asks of an op that takes many small tensors: to cast all of a call in one step."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import torch
 from torch import Tensor
@@ -29,6 +29,14 @@ def cast_all(values: Sequence, dtype: torch.dtype | None) -> list:
     if dtype is None:
         return list(values)
     return _with(values, [place for place, value in enumerate(values) if _is_cast(value, dtype)], dtype)
+
+
+def cast_features(cast: Callable, tensors: Sequence, dtype: torch.dtype | None, geometry: int) -> Sequence:
+    """Tensors cast by one of the two functions above, but for so many after the first: geometry is never rounded."""
+    if dtype is None:
+        return tensors
+    first, *others = cast((tensors[0], *tensors[1 + geometry :]), dtype)
+    return first, *tensors[1 : 1 + geometry], *others
 
 
 def gradients_of(

@@ -1,7 +1,6 @@
 """The table of backends, forcing one, installations without the binary, the reports and the command line."""
 
 import platform
-import shutil
 import subprocess
 import sys
 import textwrap
@@ -12,6 +11,7 @@ import torch
 
 import clof_ext
 from clof_ext import _backends, _binary, cli, ops, reference
+from tests.compiler import COMPILER
 
 needs_binary = pytest.mark.skipif(_backends.binary() is None, reason="needs the compiled extension")
 POS = torch.randn(4, 3, dtype=torch.float64)
@@ -128,11 +128,10 @@ def test_a_damaged_binary_is_refused(tmp_path):
 
 
 def test_a_library_without_a_version_is_refused(tmp_path):
-    compiler = next((path for name in ("c++", "g++", "clang++") if (path := shutil.which(name))), None)
-    if compiler is None:
+    if COMPILER is None:
         pytest.skip("needs a C++ compiler")
     path = tmp_path / _binary.PATH.name
-    subprocess.run([compiler, "-shared", "-x", "c++", "/dev/null", "-o", path], check=True)
+    subprocess.run([COMPILER, "-shared", "-x", "c++", "/dev/null", "-o", path], check=True)
     with pytest.raises(ImportError, match="of version unknown, this package of version"):
         _binary.load(path)
 

@@ -14,6 +14,7 @@ import clof_ext
 from clof_ext import _backends, models
 from clof_ext.newton import fully_connected
 from examples import drop_in
+from tests.compiler import COMPILER
 
 ROOT = Path(clof_ext.__file__).parent.parent
 PAGE = (ROOT / "docs/export.md").read_text()
@@ -23,7 +24,7 @@ needs_binary = pytest.mark.skipif(_backends.binary() is None, reason="needs the 
 
 def missing_tool() -> str | None:
     """What compiling a program against LibTorch lacks here."""
-    if not any(shutil.which(name) for name in ("c++", "g++", "clang++")):
+    if COMPILER is None:
         return "needs a C++ compiler"
     if shutil.which("cmake", path=f"{Path(sys.executable).parent}:{os.environ['PATH']}") is None:
         return "needs cmake"

@@ -82,8 +82,10 @@ def _op_by_op(
     edge_mlp, att_mlp, coord_mlp = of_edges
     message, vector = ops.frame_message(
         *(h, pos, edge_index, edge_attr),
-        **{"edge_mlp": edge_mlp, "att_mlp": att_mlp, "coord_mlp": coord_mlp},
-        **options.of_messages()._asdict(),
+        edge_mlp=edge_mlp,
+        att_mlp=att_mlp,
+        coord_mlp=coord_mlp,
+        **options.of_messages(),
     )
     # As few calls as can be: on a GPU a small graph's layer takes as long as starting its kernels does.
     pos = torch.add(pos, vector, alpha=options.coords_weight)

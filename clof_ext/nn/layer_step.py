@@ -13,11 +13,11 @@ import torch
 from torch import Tensor
 
 from .. import _check
-from .._cast import autocast_dtype, cast_all, cast_each, dtype_after, gradients_of
+from .._cast import autocast_dtype, cast_all, cast_each, cast_features, dtype_after, gradients_of
 from .._precision import matmul_precision
 from .._register import backward_of, is_recorded, record
 from ..graph import EdgePlan, as_plan
-from ..ops.frame_message import message_operators
+from ..ops.frame_message import message_constants, message_operators
 from ..ops.mlp import mlp_operator
 from ..reference import frame_message as plain_frame_message
 from ..reference import mlp as plain_mlp
@@ -51,18 +51,6 @@ class Weights(NamedTuple):
     node_mlp: list[Tensor]
 
 
-class MessageOptions(NamedTuple):
-    """The options of ``ops.frame_message`` in the order of its operators."""
-
-    basis: str
-    mode: str
-    activation: str
-    tanh: bool
-    clamp: float
-    message_reduce: str
-    vector_reduce: str
-
-
 @dataclass(frozen=True)
 class LayerOptions:
     """What a layer does beside its parameters.
@@ -81,8 +69,17 @@ class LayerOptions:
     vector_reduce: str = "mean"
     node_activation: str | None = None
 
-    def of_messages(self) -> MessageOptions:
-        return MessageOptions(self.basis, self.frame, self.activation, self.tanh, self.clamp, "sum", self.vector_reduce)
+    def of_messages(self) -> dict[str, str | bool | float]:
+        """The options of ``ops.frame_message``, in their order."""
+        return {
+            "basis": self.basis,
+            "mode": self.frame,
+            "activation": self.activation,
+            "tanh": self.tanh,
+            "clamp": self.clamp,
+            "message_reduce": "sum",
+            "vector_reduce": self.vector_reduce,
+        }
 
 
 class Results(NamedTuple):
@@ -125,11 +122,7 @@ class Step(NamedTuple):
 
     def cast(self, cast: Callable, tensors: Sequence) -> Sequence:
         """Tensors as autocast wants them: all but positions and velocities, by one of the functions for that."""
-        if self.dtype is None:
-            return tensors
-        h, pos, vel, *others = tensors
-        h, *others = cast((h, *others), self.dtype)
-        return h, pos, vel, *others
+        return cast_features(cast, tensors, self.dtype, geometry=2)
 
     def forward(self, tensors: Sequence) -> Results:
         """The results; autograd sees nothing of it."""
@@ -263,8 +256,7 @@ def _make_step(inputs: Inputs, plan: EdgePlan, weights: Weights, options: LayerO
     edge_mlp, att_mlp, coord_mlp, coord_mlp_vel, node_mlp = weights
     if bool(coord_mlp_vel) != (vel is not None and vel.shape == pos.shape and vel.dtype == pos.dtype):
         return None
-    device, precision = pos.device, matmul_precision(pos.device.type)
-    dtype = autocast_dtype(device.type)
+    device, dtype = pos.device, autocast_dtype(pos.device.type)
     frame, differentiated = message_operators(h, edge_attr, edge_mlp, coord_mlp, device, dtype, recorded)
     columns = [tensor.shape[1] for tensor in (h, node_attr) if tensor is not None]
     columns.insert(1, edge_mlp[-1].shape[0])
@@ -274,14 +266,13 @@ def _make_step(inputs: Inputs, plan: EdgePlan, weights: Weights, options: LayerO
     )
     if frame is plain_frame_message or plain_mlp in (mlp, of_velocity):
         return None
-    depths = len(edge_mlp) // 2, (len(coord_mlp) + 1) // 2, bool(att_mlp)
     velocity_at = len(edge_mlp) + len(att_mlp) + len(coord_mlp)
     return Step(
         frame_operators=(frame, backward_of(differentiated)),
-        frame_constants=(plan.edges, plan.offsets, *depths, *options.of_messages(), precision),
+        frame_constants=message_constants(plan, edge_mlp, att_mlp, coord_mlp, tuple(options.of_messages().values())),
         mlp_operators=(mlp, backward_of(mlp)),
         activation=options.node_activation,
-        precision=precision,
+        precision=matmul_precision(device.type),
         coords_weight=options.coords_weight,
         velocity_at=velocity_at,
         nodes_at=velocity_at + len(coord_mlp_vel),

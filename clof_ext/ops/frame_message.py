@@ -9,7 +9,7 @@ from torch import Tensor
 
 from .. import _check
 from .._backends import Size, fitting, implementation
-from .._cast import autocast_dtype, cast_all, cast_each, dtype_after, gradients_of
+from .._cast import autocast_dtype, cast_all, cast_each, cast_features, dtype_after, gradients_of
 from .._precision import matmul_precision
 from .._recompute import Rows, double_backward_by_rows, made_by_kernels
 from .._register import (
@@ -115,10 +115,8 @@ def frame_message(
     tensors = (h, pos, edge_attr, edge_weight, *edge_mlp, *att_mlp, *coord_mlp)
     recorded = is_recorded(*tensors)
     forward, run = message_operators(h, edge_attr, edge_mlp, coord_mlp, pos.device, dtype, recorded, backend)
-    constants = (
-        *(plan.edges, plan.offsets, len(edge_mlp) // 2, (len(coord_mlp) + 1) // 2, bool(att_mlp)),
-        *(basis, mode, activation, tanh, clamp, message_reduce, vector_reduce, matmul_precision(pos.device.type)),
-    )
+    options = basis, mode, activation, tanh, clamp, message_reduce, vector_reduce
+    constants = message_constants(plan, edge_mlp, att_mlp, coord_mlp, options)
 
     def check(tensors: Sequence[Tensor | None]) -> None:
         _check_options(basis, mode, activation, clamp, message_reduce, vector_reduce)
@@ -142,13 +140,21 @@ def frame_message(
         raise
 
 
+def message_constants(
+    plan: EdgePlan,
+    edge_mlp: Sequence[Tensor],
+    att_mlp: Sequence[Tensor],
+    coord_mlp: Sequence[Tensor],
+    options: tuple[str, str, str, bool, float, str, str],
+) -> tuple:
+    """What the operators take after their tensors; the options are basis to vector_reduce in the op's order."""
+    depths = len(edge_mlp) // 2, (len(coord_mlp) + 1) // 2, bool(att_mlp)
+    return plan.edges, plan.offsets, *depths, *options, matmul_precision(plan.device.type)
+
+
 def _cast(cast: Callable, tensors: Sequence[Tensor | None], dtype: torch.dtype | None) -> Sequence[Tensor | None]:
     """The tensors of a call as autocast wants them: all but the positions, cast by one of the functions for that."""
-    if dtype is None:
-        return tensors
-    h, pos, *others = tensors
-    h, *others = cast((h, *others), dtype)
-    return h, pos, *others
+    return cast_features(cast, tensors, dtype, geometry=1)
 
 
 def _as_inputs(tensors: Sequence[Tensor | None]) -> tuple:

@@ -2,15 +2,13 @@
 GPU, and CUDA kernels on it."""
 
 import platform
-import shutil
 import subprocess
 from pathlib import Path
 
 import pytest
 
-from tests import thread_sanitizer
+from tests.compiler import COMPILER, RACES_EXIT_CODE, THREAD_SANITIZER, thread_sanitizer_library
 
-COMPILER = next((path for name in ("c++", "g++", "clang++") if (path := shutil.which(name))), None)
 AVX512 = ("-mavx512f", "-mavx512dq", "-mavx512bw", "-mavx512vl", "-mavx2", "-mfma", "-mf16c")
 
 pytestmark = pytest.mark.skipif(COMPILER is None, reason="needs a C++ compiler")
@@ -25,7 +23,7 @@ RACES = {
     **dict.fromkeys(("blocks on one place", "block reads what another wrote"), True),
     **dict.fromkeys(("matrices, no barrier", "copies, no barrier"), True),
 }
-needs_thread_sanitizer = pytest.mark.skipif(thread_sanitizer.library() is None, reason="needs GCC's ThreadSanitizer")
+needs_thread_sanitizer = pytest.mark.skipif(thread_sanitizer_library() is None, reason="needs GCC's ThreadSanitizer")
 
 
 def compiled(name: str, folder: Path, *flags: str) -> Path:
@@ -64,9 +62,9 @@ def test_software_in_place_of_a_gpu(tmp_path: Path, sanitized: bool):
 
 @needs_thread_sanitizer
 def test_races_on_the_emulated_gpu_are_found(tmp_path: Path):
-    program = compiled("emulated_races_test", tmp_path, *GPU, *thread_sanitizer.FLAGS)
+    program = compiled("emulated_races_test", tmp_path, *GPU, *THREAD_SANITIZER)
     codes = {name: subprocess.run([program, name], capture_output=True).returncode for name in RACES}
-    assert codes == {name: thread_sanitizer.EXIT_CODE if has_race else 0 for name, has_race in RACES.items()}
+    assert codes == {name: RACES_EXIT_CODE if has_race else 0 for name, has_race in RACES.items()}
 
 
 def test_tiled_geometry_kernels(tmp_path: Path):
@@ -76,4 +74,4 @@ def test_tiled_geometry_kernels(tmp_path: Path):
 
 @needs_thread_sanitizer
 def test_tiled_geometry_kernels_have_no_races(tmp_path: Path):
-    assert output_of("geometry_test", tmp_path, *GPU, *thread_sanitizer.FLAGS).count(" ok ") > 300
+    assert output_of("geometry_test", tmp_path, *GPU, *THREAD_SANITIZER).count(" ok ") > 300

@@ -3,7 +3,6 @@
 import ctypes
 import functools
 import os
-import shutil
 import subprocess
 import tempfile
 from collections.abc import Sequence
@@ -15,10 +14,9 @@ from torch import Tensor
 
 from clof_ext import _check
 from clof_ext.reference.frame_message import ACTIVATIONS, BASIS_SIZE
-from tests import thread_sanitizer
+from tests.compiler import COMPILER, THREAD_SANITIZER
 
 SOURCE = Path(__file__).parents[1] / "cpp/emulated_frame_message.cpp"
-COMPILER = next((path for name in ("c++", "g++", "clang++") if (path := shutil.which(name))), None)
 # What a misaligned access does: it ends the process.
 FLAGS = ("-std=c++17", "-O2", "-shared", "-fPIC", "-DCLOF_EMULATED_GPU", "-Wall", "-Wno-unknown-pragmas")
 CHECKS = ("-fsanitize=alignment", "-fsanitize-undefined-trap-on-error")
@@ -63,7 +61,7 @@ class Problem(ctypes.Structure):
 def compiled(source: Path) -> ctypes.CDLL:
     """The functions of a file of tests/cpp that runs kernels on the emulated GPU."""
     target = Path(tempfile.mkdtemp()) / f"{source.stem}.so"
-    checks = thread_sanitizer.FLAGS if FIND_RACES in os.environ else CHECKS
+    checks = THREAD_SANITIZER if FIND_RACES in os.environ else CHECKS
     environment = {name: value for name, value in os.environ.items() if name != "LD_PRELOAD"}
     command = [COMPILER, *FLAGS, *checks, f"-I{source.parent}", source, "-o", target]
     subprocess.run(command, check=True, env=environment)

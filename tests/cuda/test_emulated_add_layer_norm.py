@@ -9,10 +9,11 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from clof_ext import _backends, ops
-from tests.cuda import emulated, emulated_add_layer_norm
+from tests.compiler import COMPILER
+from tests.cuda import emulated_add_layer_norm
 from tests.cuda.emulated_add_layer_norm import random_call
 
-pytestmark = pytest.mark.skipif(emulated.COMPILER is None, reason="needs a C++ compiler")
+pytestmark = pytest.mark.skipif(COMPILER is None, reason="needs a C++ compiler")
 needs_binary = pytest.mark.skipif(_backends.binary() is None, reason="needs the compiled extension")
 
 F64, F32, BF16, F16 = torch.float64, torch.float32, torch.bfloat16, torch.float16

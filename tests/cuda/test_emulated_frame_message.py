@@ -4,8 +4,9 @@ import pytest
 import torch
 from torch import Tensor
 
+from tests.compiler import COMPILER
 from tests.conformance import GRAPHS, Graph, points, random_edges
-from tests.cuda.emulated import COMPILER, Call
+from tests.cuda.emulated import Call
 from tests.ops.test_frame_message import LARGE, OPTIONS, Block, block
 
 pytestmark = [

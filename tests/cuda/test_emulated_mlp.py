@@ -1,15 +1,18 @@
 """The CUDA kernels of mlp on the emulated GPU, against the reference: values and gradients, over options and sizes."""
 
+import ctypes
+
 import pytest
 import torch
 from torch import Tensor
 
 from clof_ext.reference import mlp as plain_mlp
 from clof_ext.reference.frame_message import ACTIVATIONS
-from tests.cuda import emulated, emulated_mlp
+from tests.compiler import COMPILER
+from tests.cuda import emulated_mlp
 from tests.cuda.emulated_mlp import random_call
 
-pytestmark = pytest.mark.skipif(emulated.COMPILER is None, reason="needs a C++ compiler")
+pytestmark = pytest.mark.skipif(COMPILER is None, reason="needs a C++ compiler")
 
 # Relative, of norms.
 TOLERANCE = {"highest": 3e-6, "high": 2e-3, torch.bfloat16: 1e-2, torch.float16: 2e-3}
@@ -118,7 +121,7 @@ def test_what_fits_into_shared_memory():
     def shared(columns: tuple, outputs: tuple, *, backward: bool, dtype: torch.dtype = torch.float32) -> int:
         call = emulated_mlp.Call(*random_call(1, columns, outputs, dtype), "silu", False, "highest")
         call.problem.input_gradients = True
-        return emulated_mlp.library().emulated_mlp_shared(emulated.ctypes.byref(call.problem), backward)
+        return emulated_mlp.library().emulated_mlp_shared(ctypes.byref(call.problem), backward)
 
     for columns, outputs in (((64, 64), (64, 64)), ((64,), (64, 1)), ((2, 14), (32, 32))):
         assert shared(columns, outputs, backward=True) <= 163 << 10
