@@ -63,6 +63,10 @@ STABLE_TORCH_LIBRARY(clof_ext, library) {
   library.def(
       "mlp(Tensor[] inputs, Tensor[] weights, str activation, bool activate_last, str precision=\"highest\") -> "
       "Tensor");
+  // For what nothing records: the result is written to `out`, rows of a larger tensor.
+  library.def(
+      "mlp_into(Tensor(a!) out, Tensor[] inputs, Tensor[] weights, str activation, bool activate_last, "
+      "str precision=\"highest\") -> ()");
   library.def(
       "mlp_backward(Tensor grad, Tensor[] inputs, Tensor[] weights, str activation, bool activate_last, "
       "bool input_gradients, str precision=\"highest\") -> (Tensor[] grad_inputs, Tensor[] grad_weights)");

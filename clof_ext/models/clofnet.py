@@ -3,9 +3,10 @@
 import torch
 from torch import Tensor, nn
 
-from .. import _check, ops
+from .. import _check
 from ..graph import EdgePlan, as_plan
 from ..nn import FrameConv
+from ..nn.edge_features import edge_features
 from ..nn.mlp import activated_mlp, linear_tensors
 from .gaussian_basis import GaussianBasis
 from .inputs import add_layers, centroids, check_columns, check_velocities, layers_of
@@ -139,12 +140,15 @@ class ClofNet(nn.Module):
         return pos + center
 
     def _edge_features(self, edge_attr: Tensor, pos: Tensor, vel: Tensor, plan: EdgePlan) -> Tensor:
-        scalars = ops.edge_scalars(pos, plan, vel if self.velocity else None, mode=self.scalar_frame)
-        scalars = scalars.to(edge_attr.dtype)
-        if not hasattr(self, "gbf"):
-            return self._fused((edge_attr, scalars))
+        gaussian = hasattr(self, "gbf")
+        features = edge_features(
+            *(pos, vel if self.velocity else None, plan, None if gaussian else edge_attr),
+            linear_tensors(self.fuse_edge),
+            mode=self.scalar_frame,
+            activation="silu",
+            dtype=edge_attr.dtype,
+        )
+        if not gaussian:
+            return features
         kind, value = edge_attr.unbind(1)
-        return self._fused((scalars,)) + self.gbf(value, ((kind + 1) / 2).floor().long())
-
-    def _fused(self, features: tuple[Tensor, ...]) -> Tensor:
-        return ops.mlp(features, linear_tensors(self.fuse_edge), activate_last=True)
+        return features + self.gbf(value, ((kind + 1) / 2).floor().long())

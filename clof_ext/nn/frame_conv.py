@@ -10,7 +10,7 @@ from ..graph import EdgePlan, as_plan
 from ..reference.frame_message import ACTIVATIONS, BASIS_SIZE
 from .layer_step import Inputs, LayerOptions, Weights, layer_step, side_by_side
 from .mlp import activated_mlp, coord_head, is_fused, linear_tensors, mlp, perceptron
-from .norm import norm_of_sum
+from .norm import added, norm_of_sum
 
 # The parts of a layer that live on edges, and those of nodes, as Weights has them.
 EDGE_PARTS, NODE_PARTS = Weights._fields[:3], Weights._fields[3:]
@@ -43,28 +43,30 @@ def convolve(
     layer_norm.
     """
     vel = vel if "coord_mlp_vel" in layer._modules else None
-    update, pos = _update(layer, options, Inputs(h, pos, vel, edge_attr, node_attr), edge_index)
+    update, pos, owned = _update(layer, options, Inputs(h, pos, vel, edge_attr, node_attr), edge_index)
     if "layer_norm" in layer._modules:
         # Of h there is one for the LayerNorm, and one more for the update.
-        return norm_of_sum(layer.layer_norm, update, h, times=1 + options.recurrent), pos
-    return torch.add(update, h) if options.recurrent else update, pos
+        return norm_of_sum(layer.layer_norm, update, h, times=1 + options.recurrent, owned=owned), pos
+    return added(update, h, times=1, owned=owned) if options.recurrent else update, pos
 
 
 def _update(
     layer: nn.Module, options: LayerOptions, inputs: Inputs, edge_index: Tensor | EdgePlan
-) -> tuple[Tensor, Tensor]:
-    """What node_mlp gives, and the new positions: in one step, or op by op."""
+) -> tuple[Tensor, Tensor, bool]:
+    """What node_mlp gives, and the new positions: in one step, or op by op; whether nobody else has seen the first."""
     of_edges = [_tensors(layer._modules.get(name)) for name in EDGE_PARTS]
     of_nodes = [layer._modules.get(name) for name in NODE_PARTS]
     if not all(part is None or is_fused(part, options.node_activation) for part in of_nodes):
-        return _op_by_op(layer, options, inputs, edge_index, of_edges)
+        return *_op_by_op(layer, options, inputs, edge_index, of_edges), False
     try:
         found = layer_step(inputs, edge_index, Weights(*of_edges, *map(_tensors, of_nodes)), options)
     except Exception:
         # The ops say in more detail what is wrong.
         _op_by_op(layer, options, inputs, edge_index, of_edges)
         raise
-    return _op_by_op(layer, options, inputs, edge_index, of_edges) if found is None else found
+    if found is None:
+        return *_op_by_op(layer, options, inputs, edge_index, of_edges), False
+    return *found, True
 
 
 def _tensors(part: nn.Module | None) -> list[Tensor]:

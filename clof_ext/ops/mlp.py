@@ -1,5 +1,6 @@
 """A fused multilayer perceptron of rows."""
 
+import functools
 from collections.abc import Callable, Sequence
 
 import torch
@@ -85,6 +86,33 @@ def mlp(
         # The operator checks for itself; what is wrong is said in more detail, and with the right type, here.
         _check_all(cast_each(inputs, dtype), cast_each(weights, dtype), activation)
         raise
+
+
+def mlp_into(
+    out: Tensor, inputs: Sequence[Tensor], weights: Sequence[Tensor], *, activation: str, activate_last: bool
+) -> None:
+    """``mlp`` whose result is written to ``out``, rows of a larger tensor, and which nothing records.
+
+    Raises:
+        TypeError, ValueError, RuntimeError: as ``mlp``, and where ``out`` is not like the result.
+    """
+    device, dtype = out.device, autocast_dtype(out.device.type)
+    constants = (activation, activate_last, matmul_precision(device.type))
+    columns = tuple(tensor.shape[1] for tensor in inputs)
+    run = mlp_operator(columns, weights, dtype_after(inputs[0], dtype), device, recorded=False)
+    tensors = cast_all([*inputs, *weights], dtype)
+    inputs, weights = tensors[: len(inputs)], tensors[len(inputs) :]
+    _check_all(inputs, weights, activation)
+    if run is plain_mlp:
+        out.copy_(run(inputs, weights, *constants))
+    else:
+        unrecorded(_into(run), out, inputs, weights, *constants)
+
+
+@functools.cache
+def _into(run: Callable) -> Callable:
+    """The operator that writes to a given tensor what another returns."""
+    return getattr(torch.ops, run.default.namespace).mlp_into
 
 
 def mlp_operator(
@@ -181,6 +209,10 @@ def _fake(inputs, weights, activation, activate_last, precision="highest"):
     return inputs[0].new_empty(inputs[0].shape[0], weights[-1].shape[0])
 
 
+def _fake_into(out, inputs, weights, activation, activate_last, precision="highest"):
+    return None
+
+
 def _fake_backward(grad, inputs, weights, activation, activate_last, input_gradients, precision="highest"):
     grads = [tensor.new_empty(tensor.shape) for tensor in inputs] if input_gradients else []
     return grads, [weight.new_empty(weight.shape) for weight in weights]
@@ -247,6 +279,7 @@ def _rule(library: str) -> None:
         return _by_reference(ctx, grads, grad_weights)
 
     torch.library.register_fake(f"{library}::mlp", _fake)
+    torch.library.register_fake(f"{library}::mlp_into", _fake_into)
     torch.library.register_fake(f"{library}::mlp_backward", _fake_backward)
     torch.library.register_fake(f"{library}::mlp_double_backward", _fake_double_backward)
     for name, backward in (("mlp", forward_backward), ("mlp_backward", backward_backward)):

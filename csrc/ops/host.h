@@ -31,11 +31,13 @@ inline Tensor dense(const Tensor& tensor) {
   return tensor.is_contiguous() ? tensor : torch::stable::contiguous(tensor);
 }
 
-// Where kernels read 16 bytes at a time: the tensor, or a copy where it does not begin at a multiple of that.
-inline Tensor aligned(const Tensor& tensor) {
+// Whether kernels that read or write 16 bytes at a time may do so in a tensor: it begins at a multiple of that.
+inline bool is_aligned(const Tensor& tensor) {
   constexpr uintptr_t kBytes = 16;
-  return reinterpret_cast<uintptr_t>(tensor.const_data_ptr()) % kBytes ? torch::stable::clone(tensor) : tensor;
+  return reinterpret_cast<uintptr_t>(tensor.const_data_ptr()) % kBytes == 0;
 }
+// The tensor, or a copy that does.
+inline Tensor aligned(const Tensor& tensor) { return is_aligned(tensor) ? tensor : torch::stable::clone(tensor); }
 
 // The same for what only the kernels of GPUs read so: made dense.
 inline Tensor dense_for_pieces(const Tensor& tensor) {

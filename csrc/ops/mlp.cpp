@@ -31,14 +31,25 @@ struct Call : MlpCall<MlpArguments> {
   void run(MlpStage stage, int64_t items) const { workshop.run(items, work(stage)); }
 };
 
+void run_forward(Call& call) {
+  call.allocate();
+  call.run(MlpStage::pack, 1);
+  call.run(MlpStage::forward, call.a.chunks);
+}
+
 Tensor mlp(const std::vector<Tensor>& inputs, const std::vector<Tensor>& weights, const Text& activation,
            bool activate_last, const Text& precision) {
   Call call(inputs, weights, activation, activate_last, precision);
   Tensor out = call.make_output();
-  call.allocate();
-  call.run(MlpStage::pack, 1);
-  call.run(MlpStage::forward, call.a.chunks);
+  run_forward(call);
   return out;
+}
+
+void mlp_into(const Tensor& out, const std::vector<Tensor>& inputs, const std::vector<Tensor>& weights,
+              const Text& activation, bool activate_last, const Text& precision) {
+  Call call(inputs, weights, activation, activate_last, precision);
+  call.take_output(out);
+  run_forward(call);
 }
 
 // The backward pass, or its derivative.
@@ -91,6 +102,7 @@ std::tuple<Tensor, std::vector<Tensor>, std::vector<Tensor>> mlp_double_backward
 
 STABLE_TORCH_LIBRARY_IMPL(clof_ext, CPU, library) {
   library.impl("mlp", TORCH_BOX(&clof::host::mlp));
+  library.impl("mlp_into", TORCH_BOX(&clof::host::mlp_into));
   library.impl("mlp_backward", TORCH_BOX(&clof::host::mlp_backward));
   library.impl("mlp_double_backward", TORCH_BOX(&clof::host::mlp_double_backward));
 }

@@ -57,6 +57,16 @@ template <class Problem> struct MlpCall {
     a.out = out.data_ptr();
     return out;
   }
+
+  void take_output(const Tensor& out) {
+    check::shape(out, {a.rows, a.columns[a.num_linears]}, "out");
+    check::dtype(out, inputs[0].scalar_type(), "out");
+    check::same_device(out, inputs[0], "out", "inputs");
+    if (!out.is_contiguous() || !is_aligned(out)) {
+      check::fail("out must be dense and begin at a multiple of 16 bytes.");
+    }
+    a.out = out.data_ptr();
+  }
 };
 
 // The tensors of a backward pass: the cotangent, checked, and results. All outlive the pointers in `a`.

@@ -33,6 +33,13 @@ Tensor mlp(const std::vector<Tensor>& inputs, const std::vector<Tensor>& weights
   return out;
 }
 
+void mlp_into(const Tensor& out, const std::vector<Tensor>& inputs, const std::vector<Tensor>& weights,
+              const Text& activation, bool activate_last, const Text& precision) {
+  CudaCall call(inputs, weights, activation, activate_last, precision, false);
+  call.take_output(out);
+  cuda::mlp_forward(call.a, call.stream);
+}
+
 std::tuple<std::vector<Tensor>, std::vector<Tensor>> mlp_backward(const Tensor& grad, const std::vector<Tensor>& inputs,
                                                                   const std::vector<Tensor>& weights,
                                                                   const Text& activation, bool activate_last,
@@ -51,6 +58,7 @@ std::tuple<std::vector<Tensor>, std::vector<Tensor>> mlp_backward(const Tensor& 
 
 STABLE_TORCH_LIBRARY_IMPL(clof_ext, CUDA, library) {
   library.impl("mlp", TORCH_BOX(&clof::host::mlp));
+  library.impl("mlp_into", TORCH_BOX(&clof::host::mlp_into));
   library.impl("mlp_backward", TORCH_BOX(&clof::host::mlp_backward));
 }
 

@@ -215,3 +215,18 @@ def test_what_is_wrong_is_said_by_the_ops():
     case.layer.node_mlp[0].weight = torch.nn.Parameter(torch.randn(HIDDEN, 3, dtype=torch.float64))
     with pytest.raises(ValueError, match=r"weights\[0\] must have shape \(out, 16\); got \(8, 3\)"):
         case()
+
+
+@pytest.mark.parametrize("layer_norm", [False, True])
+def test_what_a_hook_was_given_is_not_overwritten(layer_norm: bool):
+    """Without gradients the sum of update and h takes the update's memory, if nobody else may hold that."""
+    torch.manual_seed(0)
+    layer, seen = FrameConv(HIDDEN, HIDDEN, 0, layer_norm=layer_norm), []
+    system = make_system(HIDDEN, 0)
+    h, pos = system.h.float(), system.pos.float()
+    with torch.no_grad():
+        expected = layer(h, pos, system.edge_index)
+        layer.node_mlp.register_forward_hook(lambda *given: seen.extend((given[2], given[2].clone())))
+        found = layer(h, pos, system.edge_index)
+    assert_same(list(found), list(expected), TOLERANCE[torch.float32])
+    assert torch.equal(*seen)

@@ -209,6 +209,30 @@ def test_operators_are_well_declared():
         double_backward(plain[0][:2], plain[1][0], *plain[2:], *constants)
 
 
+def test_a_result_written_to_rows_of_a_tensor():
+    inputs, weights = ([x.detach() for x in some] for some in tensors("odd", torch.float32))
+    out = torch.full((200, 5), torch.nan)
+    torch.ops.clof_ext.mlp_into(out[4 : 4 + 97], inputs, weights, "silu", True)
+    assert torch.equal(out[4:101], torch.ops.clof_ext.mlp(inputs, weights, "silu", True))
+    assert out[:4].isnan().all() and out[101:].isnan().all()
+    torch.library.opcheck(torch.ops.clof_ext.mlp_into, (out[:97], inputs, weights, "silu", True))
+
+
+@pytest.mark.parametrize(
+    ("out", "text"),
+    [
+        (torch.empty(97, 4), r"out must have shape \(97, 5\); got \(97, 4\)"),
+        (torch.empty(97, 5).double(), "out must be float32; got float64"),
+        (torch.empty(5, 97).T, "out must be dense and begin at a multiple of 16 bytes"),
+        (torch.empty(486)[1:].view(97, 5), "out must be dense and begin at a multiple of 16 bytes"),
+    ],
+)
+def test_a_result_that_does_not_fit_where_it_should_go(out: Tensor, text: str):
+    inputs, weights = ([x.detach() for x in some] for some in tensors("odd", torch.float32))
+    with pytest.raises(RuntimeError, match=text):
+        torch.ops.clof_ext.mlp_into(out, inputs, weights, "silu", True)
+
+
 def test_inputs_that_want_no_gradient_cost_none():
     inputs, weights = tensors("edge features", torch.float32)
     plain = [x.detach() for x in inputs]

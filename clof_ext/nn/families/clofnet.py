@@ -12,8 +12,9 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from ... import _check, ops
+from ... import _check
 from ...graph import EdgePlan, as_plan
+from ..edge_features import edge_features
 from ..edge_pair import joined
 from ..mlp import linear_tensors, with_children
 from .fused import FusedForward
@@ -69,11 +70,13 @@ class FusedNetwork(FusedForward):
         return (x.reshape(graphs.shape) + center.to(dtype)).reshape(x.shape)
 
     def _edge_features(self, plan: EdgePlan, x: Tensor, vel: Tensor, edge_attr: Tensor) -> Tensor:
-        scalars = ops.edge_scalars(x, plan, vel.to(x.dtype) if self.kind.velocity else None, mode=self.mode)
-        scalars = scalars.to(edge_attr.dtype)
-        inputs = (scalars,) if self.kind.gaussian else (edge_attr, scalars)
-        weights = linear_tensors(self.layer.fuse_edge)
-        features = ops.mlp(inputs, weights, activation=self.activation, activate_last=True)
+        features = edge_features(
+            *(x, vel.to(x.dtype) if self.kind.velocity else None, plan, None if self.kind.gaussian else edge_attr),
+            linear_tensors(self.layer.fuse_edge),
+            mode=self.mode,
+            activation=self.activation,
+            dtype=edge_attr.dtype,
+        )
         if not self.kind.gaussian:
             return features
         kind = (0.5 * edge_attr[:, 0] + 0.5).long()
