@@ -74,13 +74,23 @@ template <class S, int C> struct EndNumbers {
   }
 };
 
-// Edge numbers at the positions first, first + 1, ... of the order by receiver or by sender.
+// Sums over edges are made in their order by receiver, in their order by sender, or for both nodes of an edge at once
+// (role Place::edge): then in the order by receiver, by one worker for whole graphs.
+
+// Edge numbers at the positions first, first + 1, ... of the order of a role.
 template <class S> CLOF_HD Rows<S> edges_by(const Graph& graph, Place role, int64_t first) {
-  return lookup(role == Place::receiver ? graph.by_receiver : graph.by_sender, consecutive<S>(first));
+  return lookup(role == Place::sender ? graph.by_sender : graph.by_receiver, consecutive<S>(first));
 }
 
-template <class S> CLOF_HD Rows<S> node_of(const Graph& graph, Place role, const Rows<S>& edge) {
-  return lookup(role == Place::receiver ? graph.receiver : graph.sender, edge);
+template <class S> CLOF_HD Rows<S> node_of(const Graph& graph, Place place, const Rows<S>& edge) {
+  return lookup(place == Place::sender ? graph.sender : graph.receiver, edge);
+}
+
+// Calls add(node, receiver) for the nodes that an edge's parts are added to.
+template <class S, class Add>
+CLOF_HD void for_nodes_of(const Graph& graph, Place role, const Rows<S>& edge, const Add& add) {
+  if (role != Place::sender) add(node_of<S>(graph, Place::receiver, edge), true);
+  if (role != Place::receiver) add(node_of<S>(graph, Place::sender, edge), false);
 }
 
 // Writes to the rows first, first + 1, ... of a dense (rows, C) array.

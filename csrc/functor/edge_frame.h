@@ -33,8 +33,10 @@ template <class T, bool Second> struct EdgeFrameSum {
 
   template <class S> CLOF_HD void operator()(int64_t first, int64_t, int64_t) const {
     const Rows<S> edge = edges_by<S>(a.graph, role, first);
-    const Numbers<S, node_width> part = parts(inputs(edge), gradient(), edge).of(role == Place::receiver);
-    accumulate(static_cast<T*>(a.grad_pos), node_of<S>(a.graph, role, edge), 3, 0, part);
+    const EndNumbers<S, node_width> of_ends = parts(inputs(edge), gradient(), edge);
+    for_nodes_of<S>(a.graph, role, edge, [&](const Rows<S>& node, bool receiver) {
+      accumulate(static_cast<T*>(a.grad_pos), node, 3, 0, of_ends.of(receiver));
+    });
   }
 
   // The gradient by the frames, a row an edge.

@@ -53,10 +53,13 @@ template <class T, bool Second, bool WithVelocity> struct EdgeScalarsSum {
   Place role;
 
   template <class S> CLOF_HD void operator()(int64_t first, int64_t, int64_t) const {
-    const Rows<S> edge = edges_by<S>(a.graph, role, first), node = node_of<S>(a.graph, role, edge);
-    const Numbers<S, node_width> part = parts(inputs(edge), gradient(), edge).of(role == Place::receiver);
-    accumulate3(static_cast<T*>(a.grad_pos), node, vec3_at(part, 0));
-    if constexpr (WithVelocity) accumulate3(static_cast<T*>(a.grad_vel), node, vec3_at(part, 3));
+    const Rows<S> edge = edges_by<S>(a.graph, role, first);
+    const EndNumbers<S, node_width> of_ends = parts(inputs(edge), gradient(), edge);
+    for_nodes_of<S>(a.graph, role, edge, [&](const Rows<S>& node, bool receiver) {
+      const Numbers<S, node_width> part = of_ends.of(receiver);
+      accumulate3(static_cast<T*>(a.grad_pos), node, vec3_at(part, 0));
+      if constexpr (WithVelocity) accumulate3(static_cast<T*>(a.grad_vel), node, vec3_at(part, 3));
+    });
   }
 
   // The gradient by the scalars, a row an edge.

@@ -33,6 +33,11 @@ template <class T, class U, int R, bool Second> struct TensorFormLoads {
     return a.place == Place::edge ? edge : node_of<S>(a.graph, a.place, edge);
   }
 
+  // Whether the sums of a role include the gradient by T.
+  CLOF_HD bool sums_t(Place role) const {
+    return a.grad_t != nullptr && a.place != Place::edge && (role == Place::edge || role == a.place);
+  }
+
   // 1 / max(degree of the receiver, 1) where T is a mean, else 1.
   template <class S> CLOF_HD S weight(const Rows<S>& edge) const {
     if (!a.mean) return S(T(1));
@@ -86,21 +91,22 @@ template <class T, class U, int R, bool Second> struct TensorFormSum {
     using V = Number<S, Second>;
     const TensorFormArguments& a = in.a;
     const Rows<S> edge = edges_by<S>(a.graph, role, first);
-    const Rows<S> node = node_of<S>(a.graph, role, edge);
     const Ends<V> x = in.template ends<S>(edge);
     const FrameParts<V> parts = frame_parts(a.mode, x);
     const V zero(T(0));
     Mat3<V> grad_frame{{zero, zero, zero}, {zero, zero, zero}, {zero, zero, zero}};
     for (; channel < end; ++channel) {
       const Tensor<V, R> s = in.tensor(a.s, a.s_tangent, edge, channel);
-      if (a.place == role && a.grad_t != nullptr) add_tensor(node, channel, tensorize(parts.frame, s), edge);
+      if (in.sums_t(role)) add_tensor(in.rows_of_t(edge), channel, tensorize(parts.frame, s), edge);
       if (a.grad_pos != nullptr) {
         grad_frame = grad_frame + form_frame_vjp(parts.frame, s, in.template weighted_t<S>(edge, channel));
       }
     }
     if (a.grad_pos != nullptr) {
       const Ends<V> grad = edge_frame_vjp(parts, x, grad_frame);
-      accumulate3(static_cast<T*>(a.grad_pos), node, result(role == Place::receiver ? grad.i : grad.j));
+      for_nodes_of<S>(a.graph, role, edge, [&](const Rows<S>& node, bool receiver) {
+        accumulate3(static_cast<T*>(a.grad_pos), node, result(receiver ? grad.i : grad.j));
+      });
     }
   }
 

@@ -4,19 +4,10 @@
 #include <atomic>
 #include <thread>
 
+#include "cuts.h"
 #include "kept_memory.h"
 
 namespace clof::host {
-
-// How many chunks edges or rows are cut into: enough for the threads of a large machine, few enough that their sums of
-// weights' gradients stay small. A power of two shares evenly among the usual numbers of threads. It depends on the
-// size alone, and so does the order of all sums. A chunk is no smaller than `smallest`.
-inline int64_t num_chunks(int64_t size, int64_t smallest) {
-  constexpr int64_t kMost = 64;
-  int64_t count = 1;
-  while (count < kMost && 2 * count * smallest <= size) count *= 2;
-  return count;
-}
 
 // Memory of a call, and the threads that work in it.
 class Workshop {

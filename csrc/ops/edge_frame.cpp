@@ -15,10 +15,8 @@ void sum(const Tensor& pos, const EdgeFrameArguments& a, bool second) {
 #ifdef CLOF_CUDA
   if (pos.is_cuda()) return cuda::edge_frame_sum(a, second, cuda::Stream(pos));
 #endif
-  for (Place role : {Place::receiver, Place::sender}) {
-    for_nodes(a.graph, role,
-              [&](int64_t begin, int64_t end) { cpu::kernels().edge_frame_sum(a, second, role, begin, end); });
-  }
+  for_sums(a.graph, a.crossings,
+           [&](Place role, int64_t begin, int64_t end) { cpu::kernels().edge_frame_sum(a, second, role, begin, end); });
 }
 
 Tensor edge_frame(const Tensor& pos_, const Tensor& edges, const Tensor& offsets, const Text& mode) {

@@ -19,10 +19,9 @@ void sum(const Tensor& pos, const EdgeScalarsArguments& a, bool second) {
 #ifdef CLOF_CUDA
   if (pos.is_cuda()) return cuda::edge_scalars_sum(a, second, cuda::Stream(pos));
 #endif
-  for (Place role : {Place::receiver, Place::sender}) {
-    for_nodes(a.graph, role,
-              [&](int64_t begin, int64_t end) { cpu::kernels().edge_scalars_sum(a, second, role, begin, end); });
-  }
+  for_sums(a.graph, a.crossings, [&](Place role, int64_t begin, int64_t end) {
+    cpu::kernels().edge_scalars_sum(a, second, role, begin, end);
+  });
 }
 
 OptionalTensor checked_optional(const OptionalTensor& tensor, const Tensor& pos, const char* name) {

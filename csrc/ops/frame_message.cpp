@@ -9,59 +9,23 @@ namespace {
 // Edges of a chunk: a few tiles.
 constexpr int64_t kSmallestChunk = 256;
 
-// The nodes where chunks begin, and the last node's successor.
-struct Cuts {
-  std::vector<int64_t> first_node;
-  bool closed = true;
+Chunks chunks_of(const Cuts& cuts) { return {cuts.count(), cuts.first_node.data(), cuts.closed}; }
 
-  explicit Cuts(const Plan& plan) {
-    const Graph& graph = plan.graph;
-    const int64_t count = num_chunks(graph.num_edges, kSmallestChunk);
-    // The third row of offsets: how many edges cross the boundary before a node.
-    const int32_t* crossings = graph.sender_start + graph.num_nodes + 1;
-    std::vector<int64_t> open = {0};
-    first_node = {0};
-    int64_t node = 0;
-    for (int64_t chunk = 1; chunk < count; ++chunk) {
-      const int32_t target = int32_t(graph.num_edges * chunk / count);
-      open.push_back(std::lower_bound(graph.receiver_start, graph.receiver_start + graph.num_nodes, target) -
-                     graph.receiver_start);
-      node = std::max(node, open.back());
-      while (node < graph.num_nodes && crossings[node] != 0) ++node;
-      first_node.push_back(node);
-    }
-    first_node.push_back(graph.num_nodes);
-    open.push_back(graph.num_nodes);
-    // Where graphs meet too seldom for equal work, edges are allowed to join chunks.
-    const int64_t most = 2 * graph.num_edges / count;
-    for (int64_t chunk = 0; closed && chunk < count; ++chunk) {
-      closed =
-          count == 1 || graph.receiver_start[first_node[chunk + 1]] - graph.receiver_start[first_node[chunk]] <= most;
-    }
-    if (!closed) first_node = std::move(open);
-  }
-
-  Chunks chunks() const { return {int64_t(first_node.size()) - 1, first_node.data(), closed}; }
-
-  // Waves of the backward pass.
-  int64_t waves(const Graph& graph) const {
-    if (closed) return 1;
-    int64_t most = 0;
-    for (size_t chunk = 0; chunk + 1 < first_node.size(); ++chunk) {
-      most = std::max<int64_t>(most,
-                               graph.receiver_start[first_node[chunk + 1]] - graph.receiver_start[first_node[chunk]]);
-    }
-    return (most + kFrameMessageWave - 1) / kFrameMessageWave;
-  }
-};
+// Waves of the backward pass.
+int64_t num_waves(const Cuts& cuts, const Graph& graph) {
+  if (cuts.closed) return 1;
+  return (cuts.most_edges(graph) + kFrameMessageWave - 1) / kFrameMessageWave;
+}
 
 // A call on the CPU.
 struct Call : FrameMessageCall<FrameMessageArguments> {
   Cuts cuts;
   Workshop workshop;
 
-  template <class... Inputs> explicit Call(const Inputs&... inputs) : FrameMessageCall(inputs...), cuts(plan) {
-    a.chunks = cuts.chunks();
+  template <class... Inputs> explicit Call(const Inputs&... inputs)
+      : FrameMessageCall(inputs...),
+        cuts(plan.graph, plan.crossings, num_chunks(plan.graph.num_edges, kSmallestChunk)) {
+    a.chunks = chunks_of(cuts);
     a.unit = cpu::kernels().unit;
   }
 
@@ -145,7 +109,7 @@ template <class... Inputs> struct FrameMessage {
     call.allocate();
     call.run(FrameMessageStage::pack, 1);
     call.run(FrameMessageStage::nodes, a.chunks.count);
-    for (int64_t wave = 0; wave < call.cuts.waves(a.graph); ++wave) {
+    for (int64_t wave = 0; wave < num_waves(call.cuts, a.graph); ++wave) {
       call.run_and_add(FrameMessageStage::backward, FrameMessageStage::add_edge_sums, wave);
       if (!a.chunks.closed) call.run(FrameMessageStage::senders, kFrameMessageSlices, wave);
     }

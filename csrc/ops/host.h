@@ -13,6 +13,7 @@
 #include "../cpu/dispatch.h"
 #include "../cpu/parallel.h"
 #include "../functor/arguments.h"
+#include "cuts.h"
 #include "text.h"
 #ifdef CLOF_CUDA
 #include "../cuda/launchers.h"
@@ -98,6 +99,23 @@ template <class Kernel> void for_edges(const Graph& graph, const Kernel& kernel)
 template <class Kernel> void for_nodes(const Graph& graph, Place role, const Kernel& kernel) {
   const int32_t* start = role == Place::receiver ? graph.receiver_start : graph.sender_start;
   cpu::parallel_segments(start, graph.num_nodes, kEdgeGrain, kernel);
+}
+
+// Calls kernel(role, begin, end) for ranges of nodes so that each edge's parts are added to its two nodes: both at once
+// where whole graphs share the work evenly, else once for its receiver and once for its sender. `crossings` is the
+// plan's.
+template <class Kernel> void for_sums(const Graph& graph, const int32_t* crossings, const Kernel& kernel) {
+  const host::Cuts cuts(graph, crossings, host::num_chunks(graph.num_edges, kEdgeGrain));
+  if (cuts.closed) {
+    return cpu::parallel_range(cuts.count(), 1, [&](int64_t first, int64_t last) {
+      for (int64_t chunk = first; chunk < last; ++chunk) {
+        kernel(Place::edge, cuts.first_node[chunk], cuts.first_node[chunk + 1]);
+      }
+    });
+  }
+  for (Place role : {Place::receiver, Place::sender}) {
+    for_nodes(graph, role, [&](int64_t begin, int64_t end) { kernel(role, begin, end); });
+  }
 }
 
 }  // namespace clof

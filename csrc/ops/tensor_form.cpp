@@ -111,7 +111,15 @@ struct Form {
   }
 
   void sum_over_nodes(const TensorFormArguments& a, bool second) const {
-    for (Place role : {Place::receiver, Place::sender}) sum(pos, a, second, role);
+#ifdef CLOF_CUDA
+    if (pos.is_cuda()) {
+      for (Place role : {Place::receiver, Place::sender}) sum(pos, a, second, role);
+      return;
+    }
+#endif
+    for_sums(a.graph, a.crossings, [&](Place role, int64_t begin, int64_t end) {
+      cpu::kernels().tensor_form_sum(a, second, role, begin, end);
+    });
   }
 };
 

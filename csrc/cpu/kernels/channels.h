@@ -130,16 +130,18 @@ template <class T, class U, int R, bool WithPos> struct ChannelSum {
 
   template <class S> CLOF_HD void operator()(int64_t first, int64_t, int64_t channels) const {
     const TensorFormArguments& a = in.a;
-    const Rows<S> edge = edges_by<S>(a.graph, role, first), node = node_of<S>(a.graph, role, edge);
+    const Rows<S> edge = edges_by<S>(a.graph, role, first), t_row = in.rows_of_t(edge);
     const Ends<S> x = in.template ends<S>(edge);
     const FrameParts<S> parts = frame_parts(a.mode, x);
     const FrameLanes<S> frames(parts.frame);
     const Lanes<S> weight(in.template weight<S>(edge));
-    if (a.place == role && a.grad_t != nullptr) add_tensors(frames, weight, edge, node, channels);
+    if (in.sums_t(role)) add_tensors(frames, weight, edge, t_row, channels);
     if constexpr (WithPos) {
-      const Mat3<S> grad_frame = frame_gradient(frames, weight, edge, in.rows_of_t(edge), channels);
+      const Mat3<S> grad_frame = frame_gradient(frames, weight, edge, t_row, channels);
       const Ends<S> grad = edge_frame_vjp(parts, x, grad_frame);
-      accumulate3(static_cast<T*>(a.grad_pos), node, role == Place::receiver ? grad.i : grad.j);
+      for_nodes_of<S>(a.graph, role, edge, [&](const Rows<S>& node, bool receiver) {
+        accumulate3(static_cast<T*>(a.grad_pos), node, receiver ? grad.i : grad.j);
+      });
     }
   }
 

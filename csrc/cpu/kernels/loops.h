@@ -26,7 +26,7 @@ void run_range(const Functor& functor, int64_t begin, int64_t end, int64_t chann
 // The positions, in the plan's order by role, of the edges of nodes [begin, end).
 template <class T, class S = Register<T>, class Functor>
 void run_nodes(const Functor& functor, const Graph& graph, Place role, int64_t begin, int64_t end, int64_t channels) {
-  const int32_t* start = role == Place::receiver ? graph.receiver_start : graph.sender_start;
+  const int32_t* start = role == Place::sender ? graph.sender_start : graph.receiver_start;
   run_range<T, S>(functor, start[begin], start[end], channels);
 }
 

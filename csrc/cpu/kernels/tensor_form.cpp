@@ -1,5 +1,7 @@
 #include "../../functor/tensor_form.h"
 
+#include <optional>
+
 #include "channels.h"
 #include "kernels_of_isa.h"
 #include "stream.h"
@@ -27,8 +29,7 @@ template <class T, class U, int R, bool Second> void run_map(const TensorFormArg
 }
 
 template <class T, class U, int R, bool Second>
-void run(const TensorFormArguments& a, Place role, int64_t begin, int64_t end) {
-  if (role == Place::edge) return run_map<T, U, R, Second>(a, begin, end);
+void run_sum(const TensorFormArguments& a, Place role, int64_t begin, int64_t end) {
   const TensorFormLoads<T, U, R, Second> in{a};
   if constexpr (!Second && R <= 1) {
     if (many_channels<T, R>(a) && a.grad_pos == nullptr) {
@@ -42,32 +43,42 @@ void run(const TensorFormArguments& a, Place role, int64_t begin, int64_t end) {
                                                   a.channels);
 }
 
+// Results on edges, or the sums of a role.
+using Pass = std::optional<Place>;
+constexpr Pass kMap = std::nullopt;
+
+template <class T, class U, int R, bool Second>
+void run(const TensorFormArguments& a, Pass pass, int64_t begin, int64_t end) {
+  if (pass == kMap) return run_map<T, U, R, Second>(a, begin, end);
+  return run_sum<T, U, R, Second>(a, *pass, begin, end);
+}
+
 template <class T, class U, bool Second>
-void of_order(const TensorFormArguments& a, Place role, int64_t begin, int64_t end) {
+void of_order(const TensorFormArguments& a, Pass pass, int64_t begin, int64_t end) {
   switch (a.order) {
-    case 0: return run<T, U, 0, Second>(a, role, begin, end);
-    case 1: return run<T, U, 1, Second>(a, role, begin, end);
-    case 2: return run<T, U, 2, Second>(a, role, begin, end);
-    default: return run<T, U, 3, Second>(a, role, begin, end);
+    case 0: return run<T, U, 0, Second>(a, pass, begin, end);
+    case 1: return run<T, U, 1, Second>(a, pass, begin, end);
+    case 2: return run<T, U, 2, Second>(a, pass, begin, end);
+    default: return run<T, U, 3, Second>(a, pass, begin, end);
   }
 }
 
 // Second derivatives of half-precision features are computed on float32 copies: csrc/ops/tensor_form.cpp.
-void dispatch(const TensorFormArguments& a, bool second, Place role, int64_t begin, int64_t end) {
+void dispatch(const TensorFormArguments& a, bool second, Pass pass, int64_t begin, int64_t end) {
   if (a.storage == Storage::float64) {
-    return second ? of_order<double, double, true>(a, role, begin, end)
-                  : of_order<double, double, false>(a, role, begin, end);
+    return second ? of_order<double, double, true>(a, pass, begin, end)
+                  : of_order<double, double, false>(a, pass, begin, end);
   }
-  if (second) return of_order<float, float, true>(a, role, begin, end);
+  if (second) return of_order<float, float, true>(a, pass, begin, end);
   switch (a.storage) {
-    case Storage::bfloat16: return of_order<float, BFloat16, false>(a, role, begin, end);
-    case Storage::float16: return of_order<float, Half, false>(a, role, begin, end);
-    default: return of_order<float, float, false>(a, role, begin, end);
+    case Storage::bfloat16: return of_order<float, BFloat16, false>(a, pass, begin, end);
+    case Storage::float16: return of_order<float, Half, false>(a, pass, begin, end);
+    default: return of_order<float, float, false>(a, pass, begin, end);
   }
 }
 
 void tensor_form_map(const TensorFormArguments& a, bool second, int64_t begin, int64_t end) {
-  dispatch(a, second, Place::edge, begin, end);
+  dispatch(a, second, kMap, begin, end);
 }
 
 void tensor_form_sum(const TensorFormArguments& a, bool second, Place role, int64_t begin, int64_t end) {
