@@ -64,5 +64,7 @@ CXX=none "$folder/bin/python" -m pip install --quiet --force-reinstall --no-deps
 "$folder/bin/clof-ext" info 2>warnings.txt
 cat warnings.txt
 [ "$(grep -c "RuntimeWarning: clof_ext runs without its compiled extension" warnings.txt)" = 1 ]
-"$folder/bin/clof-ext" selftest
+# Its self-test fails, having nothing to compare, and says so.
+(! "$folder/bin/clof-ext" selftest 2>/dev/null) | tee selftest.txt
+grep -q "nothing could be compared: only the reference is here" selftest.txt
 step "done"
