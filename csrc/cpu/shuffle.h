@@ -97,19 +97,29 @@ template <class T> struct Square {
   }
 };
 
-template <class T, size_t... piece> CLOF_HD piece_t<T> sum_of_pieces(Pack<T> x, std::index_sequence<piece...>) {
-  return (piece_of<piece>(x) + ...);
+// Of two registers: lanes whose number has the bit `Distance` come from the second, the others from the first; the lane
+// without that bit (High = 0) or with it (High = 1).
+template <class T, int Distance, int High> struct Folded {
+  static constexpr int at(int lane) {
+    const int from = High ? lane | Distance : lane & ~Distance;
+    return from + (lane & Distance ? Pack<T>::width : 0);
+  }
+};
+
+// Lane l of the result is the sum of those lanes of x[l % Count] whose numbers are l but for the bits below Count.
+template <int Count, class T> CLOF_HD Pack<T> sums_of_lanes(const Pack<T>* x) {
+  if constexpr (Count == 1) {
+    return x[0];
+  } else {
+    constexpr int half = Count / 2;
+    const Pack<T> first = sums_of_lanes<half>(x), second = sums_of_lanes<half>(x + half);
+    return shuffle<Folded<T, half, 0>>(first, second) + shuffle<Folded<T, half, 1>>(first, second);
+  }
 }
 
 // Lane l of the result is the sum of the lanes of x[l].
 template <class T> CLOF_HD Pack<T> sums_of_lanes(const Pack<T> (&x)[Pack<T>::width]) {
-  return from_pieces<T>([&](int piece) {
-    Square<T> square;
-    for (int r = 0; r < Square<T>::size; ++r) square.at[r] = x[piece * Square<T>::size + r];
-    square = square.transposed();
-    for (int c = 1; c < Square<T>::size; ++c) square.at[0] = square.at[0] + square.at[c];
-    return sum_of_pieces(square.at[0], std::make_index_sequence<kPieces<T>>());
-  });
+  return sums_of_lanes<Pack<T>::width, T>(x);
 }
 
 // Every third number, from `First`, of three registers, in two shuffles: of the first two, then of that and the third.

@@ -30,6 +30,9 @@ template <class P, int R> struct ChannelRow {
   template <class U> static CLOF_HD void store(U* row, const Tensor<P, R>& value) {
     for (int c = 0; c < size; ++c) row[c] = Narrow<U>::from(value.at[c]);
   }
+  static CLOF_HD void add(P* row, const Tensor<P, R>& value) {
+    for (int c = 0; c < size; ++c) row[c] += value.at[c];
+  }
 };
 
 template <class T, int R> struct ChannelRow<Pack<T>, R> {
@@ -44,6 +47,12 @@ template <class T, int R> struct ChannelRow<Pack<T>, R> {
   template <class U> static CLOF_HD void store(U* row, Tensor<Pack<T>, R> value) {
     join_rows(value.at);
     for (int i = 0; i < size; ++i) store_side_by_side(row + i * width, value.at[i]);
+  }
+  static CLOF_HD void add(T* row, Tensor<Pack<T>, R> value) {
+    join_rows(value.at);
+    for (int i = 0; i < size; ++i) {
+      store_side_by_side(row + i * width, load_side_by_side<T>(row + i * width) + value.at[i]);
+    }
   }
 };
 
@@ -70,17 +79,26 @@ template <class T> CLOF_HD T sums_of_lanes(const Pack<T> (&x)[1]) {
   return sum;
 }
 
+// The numbers of a matrix in a column of an array. One by one: as an array they would pass through memory once more.
+template <class P, int Lanes> CLOF_HD void set_numbers(P (&to)[9][Lanes], int lane, const Mat3<P>& m) {
+  to[0][lane] = m.a.x, to[1][lane] = m.a.y, to[2][lane] = m.a.z;
+  to[3][lane] = m.b.x, to[4][lane] = m.b.y, to[5][lane] = m.b.z;
+  to[6][lane] = m.c.x, to[7][lane] = m.c.y, to[8][lane] = m.c.z;
+}
+template <class P, int Lanes> CLOF_HD void add_numbers(P (&to)[9][Lanes], int lane, const Mat3<P>& m) {
+  const auto sum = [&](int i, P x) { return to[i][lane] + x; };
+  set_numbers(to, lane,
+              Mat3<P>{{sum(0, m.a.x), sum(1, m.a.y), sum(2, m.a.z)},
+                      {sum(3, m.b.x), sum(4, m.b.y), sum(5, m.b.z)},
+                      {sum(6, m.c.x), sum(7, m.c.y), sum(8, m.c.z)}});
+}
+
 // Calls body(P(), channel) for all channels, registers of them first.
 template <class T, class Body> CLOF_HD void for_channels(int64_t channels, const Body& body) {
   using P = Register<T>;
   int64_t channel = 0;
   for (; channel + lanes_of<P> <= channels; channel += lanes_of<P>) body(P(), channel);
   for (; channel < channels; ++channel) body(T(), channel);
-}
-
-template <class P> CLOF_HD Mat3<P> zero_matrix() {
-  const P zero(underlying_t<P>(0));
-  return {{zero, zero, zero}, {zero, zero, zero}, {zero, zero, zero}};
 }
 
 template <class P, int R> CLOF_HD void scale(Tensor<P, R>& tensor, underlying_t<P> factor) {
@@ -135,13 +153,14 @@ template <class T, class U, int R, bool WithPos> struct ChannelSum {
     const FrameParts<S> parts = frame_parts(a.mode, x);
     const FrameLanes<S> frames(parts.frame);
     const Lanes<S> weight(in.template weight<S>(edge));
-    if (in.sums_t(role)) add_tensors(frames, weight, edge, t_row, channels);
     if constexpr (WithPos) {
-      const Mat3<S> grad_frame = frame_gradient(frames, weight, edge, t_row, channels);
+      const Mat3<S> grad_frame = both_gradients(frames, weight, edge, t_row, channels);
       const Ends<S> grad = edge_frame_vjp(parts, x, grad_frame);
       for_nodes_of<S>(a.graph, role, edge, [&](const Rows<S>& node, bool receiver) {
         accumulate3(static_cast<T*>(a.grad_pos), node, receiver ? grad.i : grad.j);
       });
+    } else if (in.sums_t(role)) {
+      add_tensors(frames, weight, edge, t_row, channels);
     }
   }
 
@@ -170,31 +189,34 @@ template <class T, class U, int R, bool WithPos> struct ChannelSum {
     });
   }
 
-  template <class S> CLOF_HD Mat3<S> frame_gradient(const FrameLanes<S>& frames, const Lanes<S>& weight,
+  // The gradients by the frames; those by T, if wanted, are added to their rows, while s is in registers.
+  template <class S> CLOF_HD Mat3<S> both_gradients(const FrameLanes<S>& frames, const Lanes<S>& weight,
                                                     const Rows<S>& edge, const Rows<S>& t_row, int64_t channels) const {
+    const bool sums_t = in.sums_t(role);
     // Of each edge, still to be summed over lanes, and of the channels that fill no register.
     Register<T> total[9][lanes_of<S>];
-    T rest[9][lanes_of<S>];
+    T rest[9][lanes_of<S>] = {};
     for (int lane = 0; lane < lanes_of<S>; ++lane) {
-      Mat3<Register<T>> registers = zero_matrix<Register<T>>();
-      Mat3<T> scalars = zero_matrix<T>();
       const U* s = static_cast<const U*>(in.a.s) + edge.at[lane] * channels * size;
-      const U* t = static_cast<const U*>(in.a.t) + t_row.at[lane] * channels * size;
+      const int64_t row = t_row.at[lane] * channels * size;
+      const U* t = static_cast<const U*>(in.a.t) + row;
+      T* grad_t = static_cast<T*>(in.a.grad_t) + row;
       for_channels<T>(channels, [&](auto register_of, int64_t channel) CLOF_INLINE_LAMBDA {
         using P = decltype(register_of);
+        const Mat3<P> frame = frames.template of<P>(lane);
+        const Tensor<P, R> own = ChannelRow<P, R>::load(s + channel * size);
         Tensor<P, R> tensor = ChannelRow<P, R>::load(t + channel * size);
         if (in.a.mean) scale(tensor, weight.at[lane]);
-        const Mat3<P> grad =
-            form_frame_vjp(frames.template of<P>(lane), ChannelRow<P, R>::load(s + channel * size), tensor);
-        if constexpr (std::is_same_v<P, T>) scalars = scalars + grad;
-        else registers = registers + grad;
+        const Mat3<P> grad = form_frame_vjp(frame, own, tensor);
+        if constexpr (std::is_same_v<P, T>) add_numbers(rest, lane, grad);
+        else if (channel > 0) add_numbers(total, lane, grad);
+        else set_numbers(total, lane, grad);
+        if (sums_t) {
+          Tensor<P, R> part = tensorize(frame, own);
+          if (in.a.mean) scale(part, weight.at[lane]);
+          ChannelRow<P, R>::add(grad_t + channel * size, part);
+        }
       });
-      const Numbers<Register<T>, 9> of_registers = numbers(registers);
-      const Numbers<T, 9> of_scalars = numbers(scalars);
-      for (int i = 0; i < 9; ++i) {
-        total[i][lane] = of_registers.at[i];
-        rest[i][lane] = of_scalars.at[i];
-      }
     }
     const auto number = [&](int i) { return sums_of_lanes(total[i]) + load<S>(rest[i], consecutive<S>(0), 1, 0); };
     return {{number(0), number(1), number(2)}, {number(3), number(4), number(5)}, {number(6), number(7), number(8)}};
