@@ -136,7 +136,7 @@ def draw(geometry: dict, sweep: dict) -> Figure:
     """Rate against operations per byte, both logarithmic, under the two roofs."""
     figure = Figure((WIDTH, HEIGHT), layout="constrained")
     axes, found, roof = figure.subplots(), points(geometry, sweep), roofs(geometry, sweep)
-    ends = 0.6 * min(point.intensity for point in found), 2 * max(point.intensity for point in found)
+    ends = 0.3 * min(point.intensity for point in found), 2 * max(point.intensity for point in found)
     _draw_roofs(axes, roof, ends)
     for layer, backward in ((False, False), (False, True), (True, False), (True, True)):
         _draw_points(axes, [point for point in found if (point.layer, point.backward) == (layer, backward)])
@@ -170,7 +170,7 @@ def _draw_points(axes: Axes, found: list[Point]) -> None:
     face = "white" if first.backward else colour
     coordinates = [point.intensity for point in found], [point.rate / GIGA for point in found]
     axes.plot(*coordinates, "o", color=colour, markerfacecolor=face, label=label)
-    left = first.layer != first.backward
+    left = not first.backward
     style = {"textcoords": "offset points", "fontsize": "x-small", "color": colour}
     style |= {"ha": "right", "va": "bottom"} if left else {"ha": "left", "va": "top"}
     for x, y, point in zip(*coordinates, found, strict=True):
