@@ -2,10 +2,23 @@
 
 from dataclasses import dataclass, replace
 
+import pytest
 import torch
 from torch import Tensor
 
 from clof_ext import EdgePlan, prepare_graph
+
+# What a test of any device is run on, one after another.
+DEVICES = [
+    "cpu",
+    pytest.param(
+        "cuda",
+        marks=[
+            pytest.mark.gpu,
+            pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device; torch finds none"),
+        ],
+    ),
+]
 
 # Receivers and senders of an irregular graph of seven nodes; node 6 only sends.
 RECEIVERS = (0, 0, 1, 2, 2, 2, 3, 4, 5, 5, 1, 4)

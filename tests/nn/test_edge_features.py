@@ -14,21 +14,12 @@ from clof_ext.nn import edge_features as module
 from clof_ext.nn.edge_features import edge_features
 from clof_ext.nn.mlp import activated_mlp, linear_tensors
 from tests.conformance import random_edges
+from tests.systems import DEVICES
 
 NODES, EDGES, HIDDEN, EDGE_DIM = 9, 50, 8, 2
 # Several parts, the last of them short.
 AT_ONCE = 16
 needs_binary = pytest.mark.skipif(_backends.binary() is None, reason="needs the compiled extension")
-DEVICES = [
-    "cpu",
-    pytest.param(
-        "cuda",
-        marks=[
-            pytest.mark.gpu,
-            pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device; torch finds none"),
-        ],
-    ),
-]
 
 
 @pytest.fixture

@@ -9,19 +9,9 @@ from torch import Tensor
 
 from clof_ext import _backends
 from clof_ext.nn import FrameConv, frame_conv, layer_step
-from tests.systems import make_system
+from tests.systems import DEVICES, make_system
 
 pytestmark = pytest.mark.skipif(_backends.binary() is None, reason="needs the compiled extension")
-DEVICES = [
-    "cpu",
-    pytest.param(
-        "cuda",
-        marks=[
-            pytest.mark.gpu,
-            pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device; torch finds none"),
-        ],
-    ),
-]
 HIDDEN, EDGE_DIM = 8, 3
 OPTIONS = {
     "ClofNet": {"velocity": True},
