@@ -200,7 +200,7 @@ template <class T, class U, int R, bool WithPos> struct ChannelSum {
       const U* s = static_cast<const U*>(in.a.s) + edge.at[lane] * channels * size;
       const int64_t row = t_row.at[lane] * channels * size;
       const U* t = static_cast<const U*>(in.a.t) + row;
-      T* grad_t = static_cast<T*>(in.a.grad_t) + row;
+      T* grad_t = sums_t ? static_cast<T*>(in.a.grad_t) + row : nullptr;
       for_channels<T>(channels, [&](auto register_of, int64_t channel) CLOF_INLINE_LAMBDA {
         using P = decltype(register_of);
         const Mat3<P> frame = frames.template of<P>(lane);
