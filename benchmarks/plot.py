@@ -12,7 +12,6 @@ from matplotlib.ticker import MaxNLocator
 from clof_ext.bench import record
 from clof_ext.bench.variants import COMPILE, EAGER, FUSED
 
-from . import report
 from .workload import PASSES
 
 COLOURS = {EAGER: "#9aa5b1", COMPILE: "#e0a458", FUSED: "#2a6f97"}
@@ -46,12 +45,12 @@ PANELS = (
 )
 
 
-def save(document: dict, path: Path) -> None:
-    """Write the document's plot as a PNG file."""
-    draw(document).savefig(path, dpi=DPI)
+def save(document: dict, sizes: str, path: Path) -> None:
+    """Write the document's plot as a PNG file; its title says what was measured."""
+    draw(document, sizes).savefig(path, dpi=DPI)
 
 
-def draw(document: dict) -> Figure:
+def draw(document: dict, sizes: str) -> Figure:
     """A panel for each quantity, in it a group of bars for each case."""
     cases = document["cases"]
     figure = Figure((WIDTH, HEIGHT_OF_REST + HEIGHT_OF_CASE * len(cases)), layout="constrained")
@@ -62,7 +61,7 @@ def draw(document: dict) -> Figure:
     panels[0].invert_yaxis()
     handles = [Patch(color=colour, label=variant) for variant, colour in COLOURS.items()]
     figure.legend(handles=handles, loc="outside lower center", ncols=len(handles), frameon=False)
-    figure.suptitle(f"{record.title(document)}\n{report.sizes(document)}", fontsize="medium")
+    figure.suptitle(f"{record.title(document)}\n{sizes}", fontsize="medium")
     return figure
 
 

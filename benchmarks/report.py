@@ -25,7 +25,7 @@ def write(document: dict, folder: Path, stem: str) -> list[Path]:
     except ImportError:
         print("There is no plot, because matplotlib is not installed.")
         return [paths["json"], paths["csv"]]
-    replace_file(paths["png"], lambda path: save(document, path))
+    replace_file(paths["png"], lambda path: save(document, sizes(document), path))
     return list(paths.values())
 
 

@@ -105,7 +105,9 @@ def test_table_tells_why_compile_is_missing(without_compiler):
 
 def texts(document: dict) -> list[list[str]]:
     """What stands in each panel of the plot."""
-    return [[text.get_text().strip() for text in axes.texts] for axes in plot.draw(document).axes]
+    return [
+        [text.get_text().strip() for text in axes.texts] for axes in plot.draw(document, report.sizes(document)).axes
+    ]
 
 
 def test_plot_shows_numbers_and_shares(document):
