@@ -44,7 +44,8 @@ def edge_features(
     given = () if edge_attr is None else (edge_attr,)
     options = {"activation": activation, "activate_last": True}
     at_once = EDGES_AT_ONCE.get(pos.device.type, plan.num_edges)
-    if plan.num_edges <= at_once or _is_seen(pos, vel, *given, *weights):
+    # In this order: of a program that is traced for any number of edges, the number must not be asked for.
+    if _is_seen(pos, vel, *given, *weights) or plan.num_edges <= at_once:
         scalars = ops.edge_scalars(pos, plan, vel, mode=mode).to(dtype)
         return ops.mlp((*given, scalars), weights, **options)
 
