@@ -136,6 +136,7 @@ def draw(geometry: dict, sweep: dict) -> Figure:
     """Rate against operations per byte, both logarithmic, under the two roofs."""
     figure = Figure((WIDTH, HEIGHT), layout="constrained")
     axes, found, roof = figure.subplots(), points(geometry, sweep), roofs(geometry, sweep)
+    # Labels of the first points lie left of them.
     ends = 0.3 * min(point.intensity for point in found), 2 * max(point.intensity for point in found)
     _draw_roofs(axes, roof, ends)
     for layer, backward in ((False, False), (False, True), (True, False), (True, True)):

@@ -77,6 +77,11 @@ def is_recorded(*values: object) -> bool:
     return torch.is_grad_enabled() and any(getattr(value, "requires_grad", False) for value in values)
 
 
+def is_traced() -> bool:
+    """Whether torch.compile or torch.func sees the calls that are made."""
+    return torch.compiler.is_compiling() or torch._C._are_functorch_transforms_active()
+
+
 def record(function: type[torch.autograd.Function], *arguments):
     """``function.apply(*arguments)``, without what torch does for torch.func each time, which takes microseconds."""
     if torch._C._are_functorch_transforms_active():
@@ -94,9 +99,14 @@ def unrecorded(operator: Callable, *arguments):
 
 
 @functools.cache
+def sibling_of(operator: Callable, suffix: str) -> Callable:
+    """The operator of the same library whose name is that of another and a suffix."""
+    return getattr(getattr(torch.ops, operator.default.namespace), f"{operator.__name__}_{suffix}")
+
+
 def backward_of(operator: Callable) -> Callable:
     """The operator of the backward pass of one."""
-    return getattr(getattr(torch.ops, operator.default.namespace), f"{operator.__name__}_backward")
+    return sibling_of(operator, "backward")
 
 
 def in_backward(operator: Callable, *arguments):

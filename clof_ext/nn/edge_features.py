@@ -8,7 +8,7 @@ from torch import Tensor
 from .. import ops
 from .._backends import implementation
 from .._cast import autocast_dtype, dtype_after
-from .._register import is_recorded, unrecorded
+from .._register import is_recorded, is_traced, unrecorded
 from ..graph import EdgePlan
 from ..ops.mlp import mlp_into
 
@@ -45,7 +45,7 @@ def edge_features(
     options = {"activation": activation, "activate_last": True}
     at_once = EDGES_AT_ONCE.get(pos.device.type, plan.num_edges)
     # In this order: of a program that is traced for any number of edges, the number must not be asked for.
-    if _is_seen(pos, vel, *given, *weights) or plan.num_edges <= at_once:
+    if is_traced() or is_recorded(pos, vel, *given, *weights) or plan.num_edges <= at_once:
         scalars = ops.edge_scalars(pos, plan, vel, mode=mode).to(dtype)
         return ops.mlp((*given, scalars), weights, **options)
 
@@ -62,8 +62,3 @@ def edge_features(
     for begin in range(0, plan.num_edges, at_once):
         make(slice(begin, begin + at_once))
     return features
-
-
-def _is_seen(*tensors: Tensor | None) -> bool:
-    """Whether autograd, torch.compile or torch.func looks at what is done with tensors."""
-    return torch.compiler.is_compiling() or torch._C._are_functorch_transforms_active() or is_recorded(*tensors)

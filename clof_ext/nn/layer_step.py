@@ -15,7 +15,7 @@ from torch import Tensor
 from .. import _check
 from .._cast import autocast_dtype, cast_all, cast_each, cast_features, dtype_after, gradients_of
 from .._precision import matmul_precision
-from .._register import backward_of, is_recorded, record
+from .._register import backward_of, is_recorded, is_traced, record
 from ..graph import EdgePlan, as_plan
 from ..ops.frame_message import message_constants, message_operators
 from ..ops.mlp import mlp_operator
@@ -235,7 +235,7 @@ def layer_step(
     Raises:
         Exception: something is wrong with the tensors; called one by one, the ops say what.
     """
-    if torch.compiler.is_compiling() or torch._C._are_functorch_transforms_active():
+    if is_traced():
         return None
     _check.positions(inputs.pos)
     plan = as_plan(edge_index, inputs.pos.shape[0], inputs.pos.device)

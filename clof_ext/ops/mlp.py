@@ -1,6 +1,5 @@
 """A fused multilayer perceptron of rows."""
 
-import functools
 from collections.abc import Callable, Sequence
 
 import torch
@@ -11,7 +10,16 @@ from .._backends import MlpSize, fitting, implementation
 from .._cast import autocast_dtype, cast_all, cast_each, dtype_after, gradients_of
 from .._precision import matmul_precision
 from .._recompute import Rows, double_backward_by_rows, made_by_kernels
-from .._register import backward_of, in_backward, is_recorded, no_third_derivative, record, register_rule, unrecorded
+from .._register import (
+    backward_of,
+    in_backward,
+    is_recorded,
+    no_third_derivative,
+    record,
+    register_rule,
+    sibling_of,
+    unrecorded,
+)
 from ..reference import mlp as plain_mlp
 from ..reference.frame_message import ACTIVATIONS
 
@@ -106,13 +114,7 @@ def mlp_into(
     if run is plain_mlp:
         out.copy_(run(inputs, weights, *constants))
     else:
-        unrecorded(_into(run), out, inputs, weights, *constants)
-
-
-@functools.cache
-def _into(run: Callable) -> Callable:
-    """The operator that writes to a given tensor what another returns."""
-    return getattr(torch.ops, run.default.namespace).mlp_into
+        unrecorded(sibling_of(run, "into"), out, inputs, weights, *constants)
 
 
 def mlp_operator(

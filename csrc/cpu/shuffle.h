@@ -42,7 +42,6 @@ template <class T> struct Piece {
   static constexpr int width = 16 / sizeof(T);
 };
 template <class T> using piece_t = typename Piece<T>::Vector;
-template <class T> constexpr int kPieces = Pack<T>::width / Piece<T>::width;
 
 template <int index, class T> CLOF_HD piece_t<T> piece_of(Pack<T> x) {
 #if defined(__AVX512F__)
