@@ -12,6 +12,7 @@ from typing import NamedTuple
 import torch
 
 from . import _binary, reference
+from ._transforms import without_kernels
 
 # For each kind of device the backends that can serve it, the fastest first.
 PREFERENCE: dict[str, tuple[str, ...]] = {
@@ -203,15 +204,24 @@ def forced() -> str | None:
 
 
 def implementation(op: str, device: torch.device, name: str | None = None) -> Callable:
-    """The function that runs an op: the caller's backend, else the forced one, else the table's."""
+    """The function that runs an op: the caller's backend, else the forced one, else the table's.
+
+    Where kernels cannot be differentiated, it is the definition.
+    """
     name = name or forced()
     if name is None:
+        if (why := without_kernels()) is not None:
+            if op in SLOW_IN_REFERENCE:
+                _warn_of_reference(op, why)
+            return _function("reference", op)
         found = _table.get((op, device.type))
         return _function(choose(op, device.type), op) if found is None else found
     check_name(name)
     reason = unavailable(name, op)
     if reason is None and not _serves(name, device.type):
         reason = f"it does not serve {device.type} tensors"
+    if reason is None and name != "reference":
+        reason = without_kernels()
     if reason is not None:
         raise RuntimeError(f"backend {name!r} cannot run {op} here: {reason}.")
     return _function(name, op)

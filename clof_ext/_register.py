@@ -8,11 +8,13 @@ Every geometry op follows one pattern, so one rule serves all. With differentiab
 """
 
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
+
+from ._transforms import one_by_one, refuse_tangents
 
 COMPILED = "clof_ext"
 TRITON = "clof_ext_triton"
@@ -48,8 +50,6 @@ def activate(library: str) -> None:
 
 def _apply(library: str, op: Operator) -> None:
     stages = (op.name, f"{op.name}_backward", f"{op.name}_double_backward")
-    for stage, fake in zip(stages, op.fakes, strict=True):
-        torch.library.register_fake(f"{library}::{stage}", fake)
     namespace = getattr(torch.ops, library)
     backward, double_backward = getattr(namespace, stages[1]), getattr(namespace, stages[2])
     n = op.n_inputs
@@ -65,11 +65,41 @@ def _apply(library: str, op: Operator) -> None:
         results = as_tuple(double_backward(*given, *arguments))
         return results[0], *where_given(results[1:], arguments[1 : n + 1]), *[None] * (len(arguments) - n - 1)
 
-    torch.library.register_autograd(f"{library}::{stages[0]}", forward_backward, setup_context=save)
-    torch.library.register_autograd(f"{library}::{stages[1]}", backward_backward, setup_context=save)
-    torch.library.register_autograd(f"{library}::{stages[2]}", no_third_derivative(op.name), setup_context=save)
+    derivatives = (forward_backward, backward_backward, no_third_derivative(op.name))
+    for stage, fake, derivative in zip(stages, op.fakes, derivatives, strict=True):
+        declare(library, stage, fake, derivative, save)
+    autocast_to_float32(library, op.name)
+
+
+def declare(
+    library: str, name: str, fake: Callable, derivative: Callable | None = None, save: Callable | None = None
+) -> None:
+    """Give an operator its fake implementation, its batching rule and, where it has one, its derivative.
+
+    ``save`` keeps what the derivative reads, see ``torch.library.register_autograd``.
+    """
+    qualified = f"{library}::{name}"
+    torch.library.register_fake(qualified, fake)
+    torch.library.register_vmap(qualified, one_by_one(getattr(getattr(torch.ops, library), name)))
+    if derivative is not None:
+
+        def backward(ctx, *grads):
+            refuse_tangents(*_tensors_of(grads))
+            return derivative(ctx, *grads)
+
+        torch.library.register_autograd(qualified, backward, setup_context=save)
+
+
+def autocast_to_float32(library: str, name: str) -> None:
+    """Have autocast call an operator in float32."""
     for device in ("cpu", "cuda"):
-        torch.library.register_autocast(f"{library}::{stages[0]}", device, torch.float32)
+        torch.library.register_autocast(f"{library}::{name}", device, torch.float32)
+
+
+def _tensors_of(grads: Iterable) -> Iterator[Tensor | None]:
+    """Gradients of an operator's results, which may be lists."""
+    for grad in grads:
+        yield from grad if isinstance(grad, list | tuple) else (grad,)
 
 
 def is_recorded(*values: object) -> bool:
@@ -77,15 +107,11 @@ def is_recorded(*values: object) -> bool:
     return torch.is_grad_enabled() and any(getattr(value, "requires_grad", False) for value in values)
 
 
-def is_traced() -> bool:
-    """Whether torch.compile or torch.func sees the calls that are made."""
-    return torch.compiler.is_compiling() or torch._C._are_functorch_transforms_active()
-
-
 def record(function: type[torch.autograd.Function], *arguments):
-    """``function.apply(*arguments)``, without what torch does for torch.func each time, which takes microseconds."""
-    if torch._C._are_functorch_transforms_active():
-        return function.apply(*arguments)
+    """``function.apply(*arguments)``, without what torch does for torch.func each time, which takes microseconds.
+
+    Where that looks on, call the operator in place of the function: its rules are written for it.
+    """
     return super(torch.autograd.Function, function).apply(*arguments)
 
 

@@ -8,7 +8,8 @@ from torch import Tensor
 from .. import ops
 from .._backends import implementation
 from .._cast import autocast_dtype, dtype_after
-from .._register import is_recorded, is_traced, unrecorded
+from .._register import is_recorded, unrecorded
+from .._transforms import is_traced
 from ..graph import EdgePlan
 from ..ops.mlp import mlp_into
 

@@ -15,7 +15,8 @@ from torch import Tensor
 from .. import _check
 from .._cast import autocast_dtype, cast_all, cast_each, cast_features, dtype_after, gradients_of
 from .._precision import matmul_precision
-from .._register import backward_of, is_recorded, is_traced, record
+from .._register import backward_of, is_recorded, record
+from .._transforms import is_traced, refuse_tangents
 from ..graph import EdgePlan, as_plan
 from ..ops.frame_message import message_constants, message_operators
 from ..ops.mlp import mlp_operator
@@ -208,6 +209,7 @@ class _Recorded(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx, *grads: Tensor | None) -> tuple:
+        refuse_tangents(*grads)
         step, wanted = ctx.step, ctx.needs_input_grad[1:]
         wants_vel = Inputs(*wanted[: len(Inputs._fields)]).vel
         *saved, message, factor = ctx.saved_tensors
@@ -229,8 +231,8 @@ def layer_step(
     """The node update (N, H), before it is added to h, and the new positions (N, 3), as ``FrameConv`` defines them.
 
     Returns:
-        None where the ops are to be called one by one: for torch.compile and torch.func, where one of them has no
-        kernels, for velocities unlike the positions, and for large graphs in training on CPUs.
+        None where the ops are to be called one by one: for torch.compile, torch.func and forward mode, where one of
+        them has no kernels, for velocities unlike the positions, and for large graphs in training on CPUs.
 
     Raises:
         Exception: something is wrong with the tensors; called one by one, the ops say what.

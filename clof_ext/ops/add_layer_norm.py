@@ -10,7 +10,8 @@ from .. import _check
 from .._backends import NormSize, fitting, implementation
 from .._precision import float32_under_autocast
 from .._recompute import double_backward
-from .._register import backward_of, in_backward, is_recorded, record, register_rule, unrecorded
+from .._register import backward_of, declare, in_backward, is_recorded, record, register_rule, unrecorded
+from .._transforms import is_traced, refuse_tangents
 from ..reference import add_layer_norm as plain_add_layer_norm
 
 DTYPES = (torch.float32, torch.float64, torch.bfloat16, torch.float16)
@@ -61,7 +62,7 @@ def add_layer_norm(
     if run is plain_add_layer_norm:
         _check_all(x, h, weight, bias)
         return run(x, h, weight, bias, times, eps)
-    if torch.compiler.is_compiling():
+    if is_traced():
         _check_all(x, h, weight, bias)
         return _fused(run, backend, x, h, weight, bias, times, eps)
     try:
@@ -101,7 +102,7 @@ def _fused(
         run = fitting("add_layer_norm", run, backend, NormSize(x.dtype, h.dtype, weight.dtype, x.shape[-1]))
     tensors = x, h, weight, bias
     recorded = is_recorded(*tensors)
-    if run is plain_add_layer_norm or torch.compiler.is_compiling():
+    if run is plain_add_layer_norm or is_traced():
         return run(*tensors, times, eps)
     if not recorded:
         return unrecorded(run, *tensors, times, eps)
@@ -142,6 +143,7 @@ class _Recorded(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx, grad: Tensor) -> tuple:
+        refuse_tangents(grad)
         return None, *_gradients(ctx.backward_operator, ctx, grad, ctx.needs_input_grad[2]), None, None
 
 
@@ -182,12 +184,8 @@ def _rule(library: str) -> None:
     def backward(ctx, grad):
         return *_gradients(namespace.add_layer_norm_backward, ctx, grad, ctx.needs_input_grad[1]), None, None
 
-    torch.library.register_fake(f"{library}::add_layer_norm", _fake)
-    torch.library.register_fake(f"{library}::add_layer_norm_backward", _fake_backward)
-    torch.library.register_autograd(f"{library}::add_layer_norm", backward, setup_context=_save)
-    torch.library.register_autograd(
-        f"{library}::add_layer_norm_backward", _backward_backward, setup_context=_save_backward
-    )
+    declare(library, "add_layer_norm", _fake, backward, _save)
+    declare(library, "add_layer_norm_backward", _fake_backward, _backward_backward, _save_backward)
 
 
 register_rule(_rule)

@@ -7,7 +7,7 @@ from .. import _check
 from .._backends import implementation
 from .._precision import float32_under_autocast
 from .._recompute import double_backward
-from .._register import register_rule, restore, save
+from .._register import autocast_to_float32, declare, register_rule, restore, save
 from ..graph import EdgePlan, as_plan
 from ..reference import edge_attention as plain_edge_attention
 
@@ -109,12 +109,9 @@ def _rule(library: str) -> None:
     def backward(ctx, grad):
         return *namespace.edge_attention_backward(grad, *restore(ctx)), *[None] * N_CONSTANTS
 
-    torch.library.register_fake(f"{library}::edge_attention", _fake)
-    torch.library.register_fake(f"{library}::edge_attention_backward", _fake_backward)
-    torch.library.register_autograd(f"{library}::edge_attention", backward, setup_context=save)
-    torch.library.register_autograd(f"{library}::edge_attention_backward", _backward_backward, setup_context=save)
-    for device in ("cpu", "cuda"):
-        torch.library.register_autocast(f"{library}::edge_attention", device, torch.float32)
+    declare(library, "edge_attention", _fake, backward, save)
+    declare(library, "edge_attention_backward", _fake_backward, _backward_backward, save)
+    autocast_to_float32(library, "edge_attention")
 
 
 register_rule(_rule)

@@ -14,6 +14,7 @@ from .._precision import matmul_precision
 from .._recompute import Rows, double_backward_by_rows, made_by_kernels
 from .._register import (
     backward_of,
+    declare,
     in_backward,
     is_recorded,
     no_third_derivative,
@@ -22,6 +23,7 @@ from .._register import (
     unrecorded,
     where_given,
 )
+from .._transforms import is_traced, refuse_tangents
 from ..graph import EdgePlan, as_plan
 from ..reference import frame_message as plain_frame_message
 from ..reference.frame_message import ACTIVATIONS, BASIS_SIZE
@@ -123,7 +125,7 @@ def frame_message(
         _check_tensors(tensors, plan.num_edges, basis, len(edge_mlp), len(att_mlp))
 
     # What has to be cast is cast by hand: the geometry in the op must stay as it is.
-    if run is plain_frame_message or torch.compiler.is_compiling():
+    if run is plain_frame_message or is_traced():
         tensors = _cast(cast_each, tensors, dtype)
         check(tensors)
         with nullcontext() if dtype is None else torch.autocast(pos.device.type, enabled=False):
@@ -340,6 +342,7 @@ class _Recorded(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx, grad_message: Tensor, grad_vector: Tensor) -> tuple:
+        refuse_tangents(grad_message, grad_vector)
         wanted = ctx.needs_input_grad[N_ARGUMENTS:]
         edges, offsets, *saved = ctx.saved_tensors
         given, tensors = saved[: len(wanted)], saved[-len(wanted) :]
@@ -421,14 +424,11 @@ def _rule(library: str) -> None:
             return _by_kernels(ctx, namespace.frame_message_double_backward, grads)
         return _by_reference(ctx, *grads)
 
-    torch.library.register_fake(f"{library}::frame_message", _fake)
-    torch.library.register_fake(f"{library}::frame_message_backward", _fake_backward)
-    for name, backward in (("frame_message", forward_backward), ("frame_message_backward", backward_backward)):
-        torch.library.register_autograd(f"{library}::{name}", backward, setup_context=_save)
+    declare(library, "frame_message", _fake, forward_backward, _save)
+    declare(library, "frame_message_backward", _fake_backward, backward_backward, _save)
     if has_kernels:
-        name = f"{library}::frame_message_double_backward"
-        torch.library.register_fake(name, _fake_double_backward)
-        torch.library.register_autograd(name, no_third_derivative("frame_message"))
+        third = no_third_derivative("frame_message")
+        declare(library, "frame_message_double_backward", _fake_double_backward, third)
 
 
 register_rule(_rule)

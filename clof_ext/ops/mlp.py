@@ -12,6 +12,7 @@ from .._precision import matmul_precision
 from .._recompute import Rows, double_backward_by_rows, made_by_kernels
 from .._register import (
     backward_of,
+    declare,
     in_backward,
     is_recorded,
     no_third_derivative,
@@ -20,6 +21,7 @@ from .._register import (
     sibling_of,
     unrecorded,
 )
+from .._transforms import is_traced, refuse_tangents
 from ..reference import mlp as plain_mlp
 from ..reference.frame_message import ACTIVATIONS
 
@@ -81,7 +83,7 @@ def mlp(
     columns = tuple(tensor.shape[1] for tensor in inputs if _is_matrix(tensor))
     run = mlp_operator(columns, weights, dtype_after(first, dtype), device, recorded, backend)
     constants = (activation, activate_last, matmul_precision(device.type))
-    if run is plain_mlp or torch.compiler.is_compiling():
+    if run is plain_mlp or is_traced():
         inputs, weights = cast_each(inputs, dtype), cast_each(weights, dtype)
         _check_all(inputs, weights, activation)
         return run(inputs, weights, *constants)
@@ -194,6 +196,7 @@ class _Recorded(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx, grad: Tensor) -> tuple:
+        refuse_tangents(grad)
         n, wanted = ctx.n_inputs, ctx.needs_input_grad[N_ARGUMENTS:]
         saved = list(ctx.saved_tensors)
         given, tensors = saved[: len(wanted)], saved[-len(wanted) :]
@@ -280,13 +283,10 @@ def _rule(library: str) -> None:
             return _by_kernels(ctx, namespace.mlp_double_backward, grads)
         return _by_reference(ctx, grads, grad_weights)
 
-    torch.library.register_fake(f"{library}::mlp", _fake)
+    declare(library, "mlp", _fake, forward_backward, _save)
+    declare(library, "mlp_backward", _fake_backward, backward_backward, _save)
+    declare(library, "mlp_double_backward", _fake_double_backward, no_third_derivative("mlp"))
     torch.library.register_fake(f"{library}::mlp_into", _fake_into)
-    torch.library.register_fake(f"{library}::mlp_backward", _fake_backward)
-    torch.library.register_fake(f"{library}::mlp_double_backward", _fake_double_backward)
-    for name, backward in (("mlp", forward_backward), ("mlp_backward", backward_backward)):
-        torch.library.register_autograd(f"{library}::{name}", backward, setup_context=_save)
-    torch.library.register_autograd(f"{library}::mlp_double_backward", no_third_derivative("mlp"))
 
 
 register_rule(_rule)

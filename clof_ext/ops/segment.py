@@ -5,7 +5,7 @@ from torch import Tensor
 
 from .. import _check
 from .._backends import implementation
-from .._register import register_rule
+from .._register import declare, register_rule
 from ..graph import EdgePlan, prepare_segments
 
 VALUE_DTYPES = (torch.float32, torch.float64, torch.bfloat16, torch.float16)
@@ -97,8 +97,7 @@ def _save(ctx, inputs, output) -> None:
 def _rule(library: str) -> None:
     pairs = (("segment_reduce", "segment_gather", _fake_reduce), ("segment_gather", "segment_reduce", _fake_gather))
     for stage, adjoint, fake in pairs:
-        torch.library.register_fake(f"{library}::{stage}", fake)
-        torch.library.register_autograd(f"{library}::{stage}", _adjoint(adjoint, library), setup_context=_save)
+        declare(library, stage, fake, _adjoint(adjoint, library), _save)
 
 
 register_rule(_rule)

@@ -7,7 +7,7 @@ from .. import _check
 from .._backends import implementation
 from .._precision import float32_under_autocast
 from .._recompute import double_backward
-from .._register import register_rule
+from .._register import autocast_to_float32, declare, register_rule
 from ..reference import table_sum as plain_table_sum
 
 DTYPES = (torch.float32, torch.float64)
@@ -117,12 +117,9 @@ def _rule(library: str) -> None:
         grad_table, grad_share = namespace.table_sum_backward(grad, table, first, share, wanted)
         return grad_table, None, grad_share if wanted else None, grad if ctx.has_base else None, None
 
-    torch.library.register_fake(f"{library}::table_sum", _fake)
-    torch.library.register_fake(f"{library}::table_sum_backward", _fake_backward)
-    torch.library.register_autograd(f"{library}::table_sum", backward, setup_context=_save)
-    torch.library.register_autograd(f"{library}::table_sum_backward", _backward_backward, setup_context=_save_backward)
-    for device in ("cpu", "cuda"):
-        torch.library.register_autocast(f"{library}::table_sum", device, torch.float32)
+    declare(library, "table_sum", _fake, backward, _save)
+    declare(library, "table_sum_backward", _fake_backward, _backward_backward, _save_backward)
+    autocast_to_float32(library, "table_sum")
 
 
 register_rule(_rule)

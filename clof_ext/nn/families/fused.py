@@ -7,8 +7,8 @@ from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
-from torch.autograd import forward_ad
 
+from ..._transforms import is_transformed
 from ..mlp import has_hooks
 
 
@@ -25,7 +25,7 @@ class FusedForward(ABC):
 
     def __call__(self, *arguments, **named):
         # Hooks that came after the replacement still have to see what they were registered for.
-        if self.hooked_part() is not None or _is_transformed():
+        if self.hooked_part() is not None or is_transformed() or torch.jit.is_tracing():
             return type(self.layer).forward(self.layer, *arguments, **named)
         return self.fused(*arguments, **named)
 
@@ -56,8 +56,3 @@ class FusedForward(ABC):
         Raises:
             UnrecognisedError: it is not what the published layer returns.
         """
-
-
-def _is_transformed() -> bool:
-    """Whether torch.func transforms, forward-mode differentiation or torch.jit.trace are at work."""
-    return torch._C._are_functorch_transforms_active() or forward_ad._current_level >= 0 or torch.jit.is_tracing()
