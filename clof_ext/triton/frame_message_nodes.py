@@ -5,7 +5,7 @@ import triton.language as tl
 
 from . import memory, number, vec3
 from ._host import jit
-from .edge_frame import axis_scale, axis_vjp, frame_parts, frame_vjp
+from .edge_frame import axis_of, axis_scale, axis_vjp, frame_parts, frame_vjp
 from .frame_message_tile import basis_vectors, clamped, combined, edge_geometry, mean_scale, weight_of
 
 
@@ -90,7 +90,8 @@ def position_vjp(x_i, x_j, d, coefficients, grad, spec):
             row = row + ((coefficients[k] * grad[axis],),)
         rows = rows + (row,)
     if spec.basis == "radial":
-        by_d = axis_vjp(d, axis_scale(d, 0.0, spec.mode), rows[0], spec.mode)
+        scale = axis_scale(d, 0.0, spec.mode)
+        by_d = axis_vjp(d, scale, axis_of(d, scale, spec.mode), rows[0], spec.mode)
         return by_d, vec3.neg(by_d)
     else:
         return frame_vjp(frame_parts(x_i, x_j, spec.mode), x_i, rows, spec.mode)

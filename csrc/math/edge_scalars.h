@@ -35,7 +35,8 @@ template <class S> CLOF_HD Angle<S> angle(Vec3<S> p, Vec3<S> q) {
   out.norm_q = safe_norm(q);
   out.cos = dot(p, q) / ((out.norm_p + shift) * (out.norm_q + shift));
   const S squared = one - out.cos * out.cos;
-  out.sin = square_root(select(squared > floor, squared, floor));
+  // What is no number stays so.
+  out.sin = square_root(select(floor > squared, floor, squared));
   return out;
 }
 

@@ -1,5 +1,7 @@
 """Every geometry op on every backend against the reference: values, first and second derivatives, singular edges."""
 
+from dataclasses import replace
+
 import pytest
 import torch
 
@@ -42,6 +44,26 @@ def test_values_and_gradients_in_float32(name: str, backend: Backend):
     found, expected = both(CALLS[name], GRAPHS["unsorted_with_isolated_node"](), backend, torch.float32)
     assert all(value.dtype == torch.float32 for value in found)
     assert_agree(found, expected, 2e-5, 2e-4)
+
+
+@pytest.mark.parametrize("backend", backends())
+@pytest.mark.parametrize("scale", [1e-7, 1e8])
+@pytest.mark.parametrize("name", [name for name in CALLS if name.endswith(("soft", "orthonormal"))])
+def test_positions_in_any_unit_in_float32(name: str, scale: float, backend: Backend):
+    """Squares of cross products are fourth powers of lengths: none is made that a gradient has to have."""
+    case = GRAPHS["unsorted_with_isolated_node"]()
+    found, expected = both(CALLS[name], replace(case, pos=case.pos * scale), backend, torch.float32)
+    for value, truth in zip(found, expected, strict=True):
+        assert (value.double().cpu() - truth).abs().max() <= 1e-4 * truth.abs().max()
+
+
+@pytest.mark.parametrize("backend", backends())
+def test_what_is_no_number_stays_so(backend: Backend):
+    case = GRAPHS["one_edge"]()
+    pos = case.pos.to(torch.float32)
+    pos[2] = torch.nan
+    with backend.in_use() as used:
+        assert CALLS["edge_scalars-soft"].run(case, used, pos.to(backend.device)).isnan().all()
 
 
 @pytest.mark.parametrize("backend", backends())

@@ -327,3 +327,11 @@ COMPILED_ERRORS = [
 def test_the_operator_checks_for_itself(inputs, weights, text):
     with pytest.raises(RuntimeError, match=text):
         torch.ops.clof_ext.mlp(inputs, weights, "silu", False)
+
+
+def test_relu_of_infinite_and_undefined_numbers(instruction_set):
+    """As torch has it: nothing is left of -inf, which float32 numbers that grow too large become."""
+    x = torch.tensor([[-torch.inf, torch.inf, torch.nan, -1.0, 2.0]]).T
+    weights = [torch.ones(1, 1), torch.zeros(1)]
+    found = ops.mlp([x], weights, activation="relu", activate_last=True)
+    torch.testing.assert_close(found, x.relu(), equal_nan=True)

@@ -25,6 +25,17 @@ struct Silu {
   }
 };
 
+struct Relu {
+  // An undefined x stays undefined, and -inf becomes 0.
+  template <class S> static CLOF_HD Slope<S> at(S x) {
+    using T = underlying_t<S>;
+    const S zero(T(0)), one(T(1));
+    return {select(positive(-x), zero, x), select(positive(x), one, zero)};
+  }
+
+  template <class S> static CLOF_HD S curve(S) { return S(underlying_t<S>(0)); }
+};
+
 struct LeakyRelu {
   double slope;
 
@@ -149,7 +160,7 @@ template <class T> void activate(Activation activation, const Activated<T>& to, 
   };
   switch (activation) {
     case Activation::silu: return with(Silu());
-    case Activation::relu: return with(LeakyRelu{0});
+    case Activation::relu: return with(Relu());
     case Activation::leaky_relu: return with(LeakyRelu{kLeakySlope});
     case Activation::softplus: return with(Softplus());
     case Activation::tanh: return with(Tanh());

@@ -58,7 +58,9 @@ CLOF_DEVICE Ends<float> position_vjp(const EdgeBlock& a, const Ends<float>& x, V
   if (a.axes == 3) {
     return edge_frame_vjp(frame_parts(a.mode, x), x, {q.x * by_vector, q.y * by_vector, q.z * by_vector});
   }
-  const Vec3<float> d = x.i - x.j, by_d = axis_vjp(axis_scale(a.mode, d, 0.0f), d, q.x * by_vector);
+  const Vec3<float> d = x.i - x.j;
+  const AxisScale<float> scale = axis_scale(a.mode, d, 0.0f);
+  const Vec3<float> by_d = axis_vjp(scale, d, scale.factor * d, q.x * by_vector);
   return {by_d, -by_d};
 }
 
