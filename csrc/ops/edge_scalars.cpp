@@ -35,8 +35,9 @@ struct Inputs {
   OptionalTensor vel;
   Plan plan;
 
-  Inputs(const Tensor& pos_, const OptionalTensor& vel_, const Tensor& edges, const Tensor& offsets)
-      : pos(checked_positions(pos_, "pos")), vel(checked_optional(vel_, pos, "vel")), plan(edges, offsets, pos) {}
+  Inputs(const Tensor& pos_, const OptionalTensor& vel_, const Tensor& edges, const Tensor& offsets,
+         Offsets use = Offsets::read)
+      : pos(checked_positions(pos_, "pos")), vel(checked_optional(vel_, pos, "vel")), plan(edges, offsets, pos, use) {}
 
   int64_t width() const { return vel.has_value() ? kScalarsWithVelocity : kScalarsWithoutVelocity; }
 
@@ -61,7 +62,8 @@ struct Inputs {
 
 Tensor edge_scalars(const Tensor& pos, const OptionalTensor& vel, const Tensor& edges, const Tensor& offsets,
                     const Text& mode) {
-  const Inputs in(pos, vel, edges, offsets);
+  // Edges may be some of the plan's.
+  const Inputs in(pos, vel, edges, offsets, Offsets::unread);
   Tensor scalars = empty(in.pos, {in.plan.graph.num_edges, in.width()});
   EdgeScalarsArguments a = in.arguments(mode);
   a.scalars = scalars.data_ptr();

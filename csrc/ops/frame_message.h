@@ -63,6 +63,7 @@ template <class Problem> struct FrameMessageCall {
     a.activation = activation_of(activation);
     a.num_axes = axes_of(basis);
     a.tanh = tanh;
+    if (!(clamp > 0)) check::fail("clamp must be above 0; got ", clamp, ".");
     a.clamp = clamp;
     a.message_mean = is_mean(message_reduce, "message_reduce");
     a.vector_mean = is_mean(vector_reduce, "vector_reduce");

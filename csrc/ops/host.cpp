@@ -101,7 +101,13 @@ Tensor checked_shape(const Tensor& tensor, const Tensor& like, std::initializer_
   return dense(tensor);
 }
 
-Plan::Plan(const Tensor& edges_, const Tensor& offsets_, const Tensor& pos) {
+void check_end(int64_t end, int64_t count) {
+  if (end != count) {
+    check::fail("offsets must be those of the same plan as the edges and end with ", count, "; got ", end, ".");
+  }
+}
+
+Plan::Plan(const Tensor& edges_, const Tensor& offsets_, const Tensor& pos, Offsets use) {
   check::shape(edges_, {4, check::any}, "edges");
   check::shape(offsets_, {3, pos.size(0) + 1}, "offsets");
   check::dtype(edges_, ScalarType::Int, "edges");
@@ -115,6 +121,9 @@ Plan::Plan(const Tensor& edges_, const Tensor& offsets_, const Tensor& pos) {
   const auto* o = static_cast<const int32_t*>(data(offsets));
   graph = {e, e + num_edges, e + 2 * num_edges, e + 3 * num_edges, o, o + num_nodes + 1, num_nodes, num_edges};
   crossings = o + 2 * (num_nodes + 1);
+  if (use == Offsets::unread || pos.is_cuda()) return;
+  check_end(graph.receiver_start[num_nodes], num_edges);
+  check_end(graph.sender_start[num_nodes], num_edges);
 }
 
 }  // namespace clof

@@ -83,14 +83,21 @@ Tensor checked_like(const Tensor& tensor, const Tensor& like, const char* name, 
 Tensor checked_shape(const Tensor& tensor, const Tensor& like, std::initializer_list<int64_t> sizes, const char* name,
                      const char* other);
 
-// The plan's tensors, checked and held for as long as their pointers are used.
+// Whether an op reads the plan's offsets, and the orders of edges that they are places in.
+enum class Offsets { read, unread };
+
+// The plan's tensors, held for as long as their pointers are used. Their shapes are checked and, on CPUs, that offsets
+// end with the number of edges, as those of another plan hardly do. The numbers in them are trusted.
 struct Plan {
   Tensor edges, offsets;
   Graph graph;
   const int32_t* crossings;
 
-  Plan(const Tensor& edges, const Tensor& offsets, const Tensor& pos);
+  Plan(const Tensor& edges, const Tensor& offsets, const Tensor& pos, Offsets use = Offsets::read);
 };
+
+// Throws where edges sorted by node, which end at `end` of them, are not `count`.
+void check_end(int64_t end, int64_t count);
 
 template <class Kernel> void for_edges(const Graph& graph, const Kernel& kernel) {
   cpu::parallel_blocks(graph.num_edges, kEdgeGrain, kernel);

@@ -18,6 +18,7 @@ struct Segments {
     perm = checked(perm_, index.size(0), "perm");
     start = checked(offsets, check::any, "offsets");
     if (start.size(0) == 0) check::fail("offsets must have an entry more than there are segments; got none.");
+    if (!like.is_cuda()) check_end(static_cast<const int32_t*>(data(start))[segments()], rows());
   }
 
   int64_t rows() const { return index.size(0); }
