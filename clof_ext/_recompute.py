@@ -43,7 +43,8 @@ def double_backward(
         Gradients of the cotangents, then of the inputs; None where there is none.
     """
     create_graph = torch.is_grad_enabled()
-    with torch.enable_grad():
+    # Tensors have the dtypes that the pass was computed in, whatever autocast is at work where it is differentiated.
+    with torch.enable_grad(), torch.autocast(cotangents[0].device.type, enabled=False):
         cotangents, inputs = ([_variable(tensor) for tensor in tensors] for tensors in (cotangents, inputs))
         outputs = run(inputs)
         first = torch.autograd.grad(

@@ -44,8 +44,14 @@ def operator(run: Callable) -> Callable:
     schema = torch.library.infer_schema(run, mutates_args=(), op_name=run.__name__)
     # An integer here is a tensor's order, which selects a kernel: it must not become a symbol.
     _library.define(schema.replace("SymInt", "int"))
+
+    def without_autocast(*arguments):
+        # A backward pass may run under autocast, which would change the dtype of products.
+        with torch._C._DisableAutocast():
+            return run(*arguments)
+
     for device in ("CPU", "CUDA"):
-        _library.impl(run.__name__, run, device)
+        _library.impl(run.__name__, without_autocast, device)
     return run
 
 

@@ -8,6 +8,15 @@
 namespace clof::host {
 namespace {
 
+// x y. Into a tensor that is there: autocast, under which a backward pass may run, gives other products its own dtype.
+Tensor product(const Tensor& x, const Tensor& y) {
+  using torch::stable::detail::from, torch::stable::detail::to;
+  const Tensor out = empty(x, {x.size(0), y.size(1)});
+  std::array<StableIValue, 3> stack = {from(x), from(y), from(out)};
+  STABLE_TORCH_ERROR_CODE_CHECK(torch_call_dispatcher("aten::mm", "out", stack.data(), TORCH_ABI_VERSION));
+  return to<Tensor>(stack[0]);
+}
+
 struct CudaCall : FrameMessageCall<FrameMessageProblem> {
   cuda::Stream stream;
   Tensor memory;
@@ -59,8 +68,8 @@ template <class... Inputs> struct FrameMessage {
                                  static_cast<float*>(grad_parts.data_ptr()), call.stream);
     // The products at nodes are the library's.
     grad_parts = cast(grad_parts, call.h.scalar_type());
-    gradients.grad_h = torch::stable::matmul(grad_parts, stacked);
-    const Tensor node_gradient = torch::stable::matmul(torch::stable::transpose(grad_parts, 0, 1), call.h);
+    gradients.grad_h = product(grad_parts, stacked);
+    const Tensor node_gradient = product(torch::stable::transpose(grad_parts, 0, 1), call.h);
     cuda::frame_message_finish(a, call.memory.data_ptr(), data(node_gradient), call.stream);
     return gradients.results();
   }

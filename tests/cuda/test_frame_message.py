@@ -221,3 +221,16 @@ def test_peak_memory_is_small(backend: str):
         peaks[name] = torch.cuda.max_memory_allocated() - before
         del message, vector, leaves
     assert peaks[backend] < peaks["reference"] / 5, peaks
+
+
+@pytest.mark.parametrize("create_graph", [False, True])
+def test_a_backward_pass_under_autocast_has_the_dtypes_of_the_forward_pass(backend: str, create_graph: bool):
+    """Around a layer that was switched out of autocast, as much of a training step is written."""
+    case = block(hidden=64, node_dim=64)
+    leaves = leaves_on_gpu(case, torch.float32)
+    outputs = replace(case, edge_index=case.edge_index.cuda()).run(leaves, backend)
+    loss = sum(out.square().sum() for out in outputs)
+    expected = torch.autograd.grad(loss, leaves, retain_graph=True, create_graph=create_graph)
+    with torch.autocast("cuda", torch.bfloat16):
+        found = torch.autograd.grad(loss, leaves, create_graph=create_graph)
+    assert all(map(torch.equal, found, expected))

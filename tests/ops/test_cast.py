@@ -148,3 +148,17 @@ def test_the_operator_casts_any_tensors():
     memory = [value.untyped_storage().data_ptr() for value in found]
     assert memory[0] == memory[1] == memory[3] != memory[4]
     assert torch.ops.clof_ext.cast_all([], BF16) == []
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_second_derivatives_under_autocast_of_what_was_computed_outside(name: str):
+    """Those by gradients of weights, which the definition makes."""
+    torch.manual_seed(0)
+    run, tensors = CASES[name]()
+    leaves = [tensor.requires_grad_() for tensor in tensors]
+    grads = torch.autograd.grad(sum(out.square().sum() for out in run(*leaves)), leaves, create_graph=True)
+    loss = sum(grad.square().sum() for grad in grads)
+    expected = torch.autograd.grad(loss, leaves, retain_graph=True)
+    with torch.autocast("cpu", BF16):
+        found = torch.autograd.grad(loss, leaves)
+    assert all(map(torch.equal, found, expected))

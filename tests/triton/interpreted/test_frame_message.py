@@ -187,3 +187,13 @@ def test_wrong_arguments_of_the_operator_are_refused_in_words():
         run(h, pos, edge_attr, edge_weight, [*weights[:2], torch.zeros(2, 3, dtype=h.dtype)], *rest)
     with pytest.raises(ValueError, match=r"edge_attr must have shape \(1, D\); got \(2, 1\)"):
         run(h, pos, edge_attr.expand(2, 1), edge_weight, weights, *rest)
+
+
+def test_a_backward_pass_under_autocast_has_the_dtypes_of_the_forward_pass():
+    case = small()
+    leaves = case.leaves(torch.float32)
+    loss = sum(out.square().sum() for out in case.run(leaves, "triton"))
+    expected = torch.autograd.grad(loss, leaves, retain_graph=True)
+    with torch.autocast("cpu", torch.bfloat16):
+        found = torch.autograd.grad(loss, leaves)
+    assert all(map(torch.equal, found, expected))
