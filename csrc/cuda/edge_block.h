@@ -39,14 +39,20 @@ class Pieces {
   int64_t total_ = 0;
 };
 
+// Whether what the first Linear makes of receivers lies where their messages will: rows of both are as wide. A receiver
+// that two warps share has its message from the kernel that joins them, when all rows have been read.
+inline bool in_place(const FrameMessageProblem& p) { return p.hidden == padded_hidden(p); }
+
 struct ForwardMemory {
-  int64_t image, parts, partial, total;
+  int64_t image, receivers, senders, partial, total;
 
   ForwardMemory(const FrameMessageProblem& p, int64_t warps) {
     const int width = padded_hidden(p);
     Pieces pieces;
+    const int64_t table = p.graph.num_nodes * width * number_bytes(p);
     image = pieces.add(image_of(p, false).bytes);
-    parts = pieces.add(p.graph.num_nodes * 2 * width * number_bytes(p));
+    receivers = pieces.add(in_place(p) ? 0 : table);
+    senders = pieces.add(table);
     partial = pieces.add(warps * 2 * (width + 4) * int64_t(sizeof(float)));
     total = pieces.total();
   }
@@ -64,14 +70,15 @@ inline int64_t chunk_edges(const FrameMessageProblem& p, int64_t most_blocks, in
 }
 
 struct BackwardMemory {
-  int64_t image, parts, partial, rows, place_of, range, sums, total;
+  int64_t image, receivers, senders, partial, rows, place_of, range, sums, total;
 
   BackwardMemory(const FrameMessageProblem& p, int64_t blocks, int64_t chunk) {
     const int64_t width = padded_hidden(p), number = sizeof(float);
     const Image layout = image_of(p, true);
     Pieces pieces;
     image = pieces.add(layout.bytes);
-    parts = pieces.add(p.graph.num_nodes * 2 * width * number_bytes(p));
+    receivers = pieces.add(p.graph.num_nodes * width * number_bytes(p));
+    senders = pieces.add(p.graph.num_nodes * width * number_bytes(p));
     partial = pieces.add(blocks * kBackwardWarps * 2 * (width + 4) * number);
     rows = pieces.add(chunk * (width + 4) * number);
     place_of = pieces.add(p.graph.num_edges * int64_t(sizeof(int32_t)));
@@ -111,7 +118,8 @@ inline EdgeBlock forward_block_of(const FrameMessageProblem& p, const Image& ima
                                   const ForwardMemory& places) {
   EdgeBlock a = edge_block_of(p, image);
   a.image = memory + places.image;
-  a.parts = memory + places.parts;
+  a.receivers = in_place(p) ? p.message : memory + places.receivers;
+  a.senders = memory + places.senders;
   a.partial = reinterpret_cast<float*>(memory + places.partial);
   return a;
 }
@@ -126,7 +134,8 @@ inline EdgeBlockGradients gradients_of(const FrameMessageProblem& p, const Image
   EdgeBlockGradients g = {};
   g.block = edge_block_of(p, image);
   g.block.image = memory + places.image;
-  g.block.parts = memory + places.parts;
+  g.block.receivers = memory + places.receivers;
+  g.block.senders = memory + places.senders;
   g.block.partial = reinterpret_cast<float*>(memory + places.partial);
   g.grad_message = p.grad_message;
   g.grad_vector = static_cast<const float*>(p.grad_vector);
@@ -162,7 +171,7 @@ inline void take_chunk(EdgeBlockGradients& g, SenderSums& senders, int64_t begin
 
 inline int64_t first_leading(const FrameMessageProblem& p) { return 2 * p.node_features + 1 + p.edge_features; }
 
-inline NodeLinear node_linear_of(const FrameMessageProblem& p, void* parts) {
+inline NodeLinear node_linear_of(const FrameMessageProblem& p, void* receivers, void* senders) {
   NodeLinear a = {};
   a.h = p.h;
   a.nodes = p.graph.num_nodes;
@@ -171,7 +180,8 @@ inline NodeLinear node_linear_of(const FrameMessageProblem& p, void* parts) {
   a.leading = first_leading(p);
   a.bias = p.edge_mlp[0].bias;
   a.hidden = int(p.hidden);
-  a.parts = parts;
+  a.receivers = receivers;
+  a.senders = senders;
   return a;
 }
 
@@ -293,12 +303,14 @@ inline StackedWeights stacked_weights_of(const FrameMessageProblem& p, void* to)
   return {p.edge_mlp[0].weight, first_leading(p), int(p.hidden), padded_hidden(p), int(p.node_features), to};
 }
 
-// What `prepare` does for a pass; `image` and `parts` are memory of the pass.
-inline PrepareJobs forward_preparation(const FrameMessageProblem& p, const Image& layout, char* image, void* parts) {
+// What `prepare` does for a pass in its memory.
+inline PrepareJobs forward_preparation(const FrameMessageProblem& p, const Image& layout, char* memory,
+                                       const ForwardMemory& places) {
   PrepareJobs jobs = {};
-  jobs.pack = Packer(p, layout, image).jobs();
-  jobs.nodes = node_linear_of(p, parts);
-  jobs.nodes.cleared[0] = {p.message, p.hidden * number_bytes(p)};
+  jobs.pack = Packer(p, layout, memory + places.image).jobs();
+  jobs.nodes = node_linear_of(p, in_place(p) ? p.message : memory + places.receivers, memory + places.senders);
+  if (in_place(p)) jobs.nodes.receiver_start = p.graph.receiver_start;
+  else jobs.nodes.cleared[0] = {p.message, p.hidden * number_bytes(p)};
   jobs.nodes.cleared[1] = {p.vector, 3 * int64_t(sizeof(float))};
   return jobs;
 }
@@ -310,11 +322,12 @@ inline int blocks_for_numbers(int64_t numbers) {
   return int(blocks < kMost ? blocks : kMost);
 }
 
-inline PrepareJobs backward_preparation(const FrameMessageProblem& p, const Image& layout, char* image, void* parts,
-                                        const StackedWeights& stacked, const SenderSums& senders) {
+inline PrepareJobs backward_preparation(const FrameMessageProblem& p, const Image& layout, char* memory,
+                                        const BackwardMemory& places, const StackedWeights& stacked,
+                                        const SenderSums& senders) {
   PrepareJobs jobs = {};
-  jobs.pack = Packer(p, layout, image).jobs();
-  jobs.nodes = node_linear_of(p, parts);
+  jobs.pack = Packer(p, layout, memory + places.image).jobs();
+  jobs.nodes = node_linear_of(p, memory + places.receivers, memory + places.senders);
   jobs.nodes.cleared[0] = {senders.grad_parts, 2 * layout.width * int64_t(sizeof(float))};
   jobs.nodes.cleared[1] = {senders.grad_pos, 3 * int64_t(sizeof(float))};
   jobs.stacked = stacked;

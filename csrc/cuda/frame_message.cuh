@@ -77,7 +77,7 @@ template <class Kind, int Width> void ForwardPass<Kind, Width>::run(const FrameM
   const int64_t blocks = num_blocks(p, multiprocessors), warps = blocks * kForwardWarps;
   const ForwardMemory places(p, warps);
   const Image image = image_of(p, false);
-  start_preparation<Kind, Width>(forward_preparation(p, image, memory + places.image, memory + places.parts), stream);
+  start_preparation<Kind, Width>(forward_preparation(p, image, memory, places), stream);
   const EdgeBlock a = forward_block_of(p, image, memory, places);
   const int shared = ForwardPlace<Kind, Width>::bytes(image);
   if (p.activation == Activation::silu) start(forward_kernel<Kind, SiluOf<Kind>, Width>, blocks, shared, stream, a);
@@ -93,9 +93,8 @@ template <class Kind, int Width> void BackwardPass<Kind, Width>::run(const Frame
   const Image image = image_of(p, true);
   EdgeBlockGradients g = gradients_of(p, image, memory, places, grad_parts);
   SenderSums senders = senders_of(g, memory, places);
-  start_preparation<Kind, Width>(backward_preparation(p, image, memory + places.image, memory + places.parts,
-                                                      stacked_weights_of(p, stacked), senders),
-                                 stream);
+  start_preparation<Kind, Width>(
+      backward_preparation(p, image, memory, places, stacked_weights_of(p, stacked), senders), stream);
   const int shared = backward_shared_bytes<Kind, Width>(image);
   for (int64_t begin = 0; begin < p.graph.num_edges; begin += chunk) {
     take_chunk(g, senders, begin, chunk);

@@ -29,7 +29,7 @@ template <class Kind, int Width> void run_forward(const FrameMessageProblem& p, 
   const int64_t warps = blocks * kForwardWarps;
   const ForwardMemory places(p, warps);
   Memory memory(places.total);
-  run_preparation<Kind, Width>(forward_preparation(p, image, memory.at(places.image), memory.at(places.parts)));
+  run_preparation<Kind, Width>(forward_preparation(p, image, memory.at(0), places));
   const EdgeBlock a = forward_block_of(p, image, memory.at(0), places);
   launch(int(blocks), kBlockThreads, size_t(ForwardPlace<Kind, Width>::bytes(image)), [&] {
     if (p.activation == Activation::silu) forward<Kind, SiluOf<Kind>, Width>(a);
@@ -55,8 +55,8 @@ template <class Kind> void run_backward(const FrameMessageProblem& p, int64_t mo
   EdgeBlockGradients g = gradients_of(p, image, memory.at(0), places, grad_parts);
   g.sums = sums;
   SenderSums senders = senders_of(g, memory.at(0), places);
-  run_preparation<Kind, kWidth>(backward_preparation(p, image, memory.at(places.image), memory.at(places.parts),
-                                                     stacked_weights_of(p, stacked), senders));
+  run_preparation<Kind, kWidth>(
+      backward_preparation(p, image, memory.at(0), places, stacked_weights_of(p, stacked), senders));
   const size_t shared = size_t(backward_shared_bytes<Kind, kWidth>(image));
   for (int64_t begin = 0; begin < p.graph.num_edges; begin += chunk) {
     take_chunk(g, senders, begin, chunk);

@@ -22,8 +22,9 @@ struct EdgeBlock {
   int layers;  // of edge_mlp, beside the first
   bool coordinate;
   int begin, end;  // places in the order by receiver
-  const void*
-      parts;  // (N, 2, Width): what the first Linear makes of each node as receiver, with the bias, and as sender
+  // (N, Width): what the first Linear makes of each node as receiver, with the bias, and as sender. The receivers' may
+  // lie where messages go: a warp writes a receiver's message once it has read its row for the last time.
+  const void *receivers, *senders;
   const float* pos;
   const void* edge_attr;
   const void* edge_weight;

@@ -19,7 +19,9 @@ struct NodeLinear {
   int64_t leading;
   const void* bias;  // (H,), counted with the receiver
   int hidden;
-  void* parts;  // (N, 2, Width)
+  void *receivers, *senders;  // (N, Width), what it makes of nodes in either role
+  // Of all edges sorted by receiver, where `receivers` becomes messages, else null: rows without edges become 0.
+  const int32_t* receiver_start;
   Cleared cleared[2];
 };
 
@@ -80,13 +82,16 @@ template <class Kind, int Width> CLOF_DEVICE void node_linear(const NodeLinear& 
     block_barrier();
     add_product<Kind, kNodeColumns>(z, rows, column, weights, lane);
   }
+  auto* to = static_cast<Stored*>(role == 0 ? a.receivers : a.senders);
   for (int h = 0; h < 2; ++h) {
     if (node[h] >= a.nodes) continue;
-    auto* row = static_cast<Stored*>(a.parts) + (2 * node[h] + role) * Width;
+    const int32_t* start = a.receiver_start == nullptr || role == 1 ? nullptr : a.receiver_start + node[h];
+    const bool unread = start != nullptr && start[0] == start[1];
+    auto* row = to + node[h] * Width;
     for_groups<Kind, Width>(lane, [&](int n, int column) {
       float values[Kind::kGroup];
 #pragma unroll
-      for (int k = 0; k < Kind::kGroup; ++k) values[k] = z[0].at[n + k / 2][2 * h + k % 2];
+      for (int k = 0; k < Kind::kGroup; ++k) values[k] = unread ? 0.0f : z[0].at[n + k / 2][2 * h + k % 2];
       *reinterpret_cast<uint4*>(row + column) = pack_group<Kind>(values);
     });
   }

@@ -71,14 +71,14 @@ template <class Kind, int Width, int Tiles, class Place> struct Tile {
     // On the way while the nodes' parts are added up.
     const LoadedUnits<Kind, Tiles> units(features, 0, lane);
     const Columns<Kind, Width> of_radial = vector(weights.layout.radial);
-    const auto* parts = static_cast<const Stored*>(a.parts);
+    const auto *receivers = static_cast<const Stored*>(a.receivers), *senders = static_cast<const Stored*>(a.senders);
 #pragma unroll
     for (int h = 0; h < kHalves; ++h) {
       Rows<Width>& rows = z[h / 2];
       const int64_t receiver = Edges::of_row(edges.own.receiver, h, lane);
       const int64_t sender = Edges::of_row(edges.own.sender, h, lane);
-      load_row<Kind>(rows, h % 2, parts + 2 * receiver * Width, lane);
-      add_row<Kind>(rows, h % 2, parts + (2 * sender + 1) * Width, lane);
+      load_row<Kind>(rows, h % 2, receivers + receiver * Width, lane);
+      add_row<Kind>(rows, h % 2, senders + sender * Width, lane);
       // Positions, which it is made of, arrive meanwhile.
       const float radial = Edges::of_row(own_radial, h, lane);
 #pragma unroll
