@@ -46,6 +46,12 @@ struct Cuts {
   int64_t count() const { return int64_t(first_node.size()) - 1; }
 
   // Of a chunk.
+  int64_t most_nodes() const {
+    int64_t most = 0;
+    for (int64_t chunk = 0; chunk < count(); ++chunk) most = std::max(most, first_node[chunk + 1] - first_node[chunk]);
+    return most;
+  }
+
   int64_t most_edges(const Graph& graph) const {
     int64_t most = 0;
     for (int64_t chunk = 0; chunk < count(); ++chunk) {

@@ -9,11 +9,16 @@ namespace {
 // Edges of a chunk: a few tiles.
 constexpr int64_t kSmallestChunk = 256;
 
-Chunks chunks_of(const Cuts& cuts) { return {cuts.count(), cuts.first_node.data(), cuts.closed}; }
+// A thread's own tables of its chunk's nodes stay in its cache, and there are few of them. Where some chunks have many
+// more nodes than others, all threads' tables could be larger than one of all nodes.
+Chunks chunks_of(const Cuts& cuts, const Graph& graph) {
+  const int64_t most = cuts.most_nodes(), count = cuts.count();
+  const bool own = cuts.closed && most * count <= 2 * graph.num_nodes;
+  return {count, cuts.first_node.data(), cuts.closed, own ? most : 0};
+}
 
 // Waves of the backward pass.
 int64_t num_waves(const Cuts& cuts, const Graph& graph) {
-  if (cuts.closed) return 1;
   return (cuts.most_edges(graph) + kFrameMessageWave - 1) / kFrameMessageWave;
 }
 
@@ -25,7 +30,7 @@ struct Call : FrameMessageCall<FrameMessageArguments> {
   template <class... Inputs> explicit Call(const Inputs&... inputs)
       : FrameMessageCall(inputs...),
         cuts(plan.graph, plan.crossings, num_chunks(plan.graph.num_edges, kSmallestChunk)) {
-    a.chunks = chunks_of(cuts);
+    a.chunks = chunks_of(cuts, plan.graph);
     a.unit = cpu::kernels().unit;
   }
 
@@ -65,8 +70,12 @@ template <class... Inputs> struct FrameMessage {
     a.vector = vector.data_ptr();
     call.allocate();
     call.run(FrameMessageStage::pack, 1);
-    call.run(FrameMessageStage::nodes, a.chunks.count);
-    call.run(FrameMessageStage::forward, a.chunks.count);
+    if (a.chunks.closed) {
+      call.run(FrameMessageStage::closed, a.chunks.count);
+    } else {
+      call.run(FrameMessageStage::nodes, a.chunks.count);
+      call.run(FrameMessageStage::forward, a.chunks.count);
+    }
     return {message, vector};
   }
 
@@ -100,6 +109,17 @@ template <class... Inputs> struct FrameMessage {
   }
 
  private:
+  // Edges that join chunks keep what they give to their senders, some at a time.
+  static void run_in_waves(Call& call) {
+    const FrameMessageArguments& a = call.a;
+    call.run(FrameMessageStage::nodes, a.chunks.count);
+    for (int64_t wave = 0; wave < num_waves(call.cuts, a.graph); ++wave) {
+      call.run_and_add(FrameMessageStage::backward, FrameMessageStage::add_edge_sums, wave);
+      call.run(FrameMessageStage::senders, kFrameMessageSlices, wave);
+    }
+    call.run_and_add(FrameMessageStage::grad_nodes, FrameMessageStage::add_node_sums);
+  }
+
   static Gradients run_backward(Call& call, const Tensor& grad_message, const Tensor& grad_vector) {
     FrameMessageArguments& a = call.a;
     a.backward = true;
@@ -108,12 +128,8 @@ template <class... Inputs> struct FrameMessage {
     a.grad_h = gradients.grad_h.data_ptr();
     call.allocate();
     call.run(FrameMessageStage::pack, 1);
-    call.run(FrameMessageStage::nodes, a.chunks.count);
-    for (int64_t wave = 0; wave < num_waves(call.cuts, a.graph); ++wave) {
-      call.run_and_add(FrameMessageStage::backward, FrameMessageStage::add_edge_sums, wave);
-      if (!a.chunks.closed) call.run(FrameMessageStage::senders, kFrameMessageSlices, wave);
-    }
-    call.run_and_add(FrameMessageStage::grad_nodes, FrameMessageStage::add_node_sums);
+    if (a.chunks.closed) call.run_and_add(FrameMessageStage::closed, FrameMessageStage::add_sums);
+    else run_in_waves(call);
     call.run(FrameMessageStage::sum_weights, kFrameMessageSlices);
     call.run(FrameMessageStage::grad_weights, 1);
     return gradients.results();

@@ -211,6 +211,8 @@ LARGE = {
     "many edges": (9000, random_edges(9000, 2**16 + 700)),
     "star": (3000, star(3000)),
     "nodes without edges": (5000, random_edges(50, 2500) * 100),
+    # Chunks of the batch are closed, and the last holds nearly all nodes.
+    "batch beside nodes without edges": (200 * 7 + 20_000, separate(200, 7)),
 }
 
 
@@ -219,6 +221,18 @@ def test_large_graphs(name: str):
     nodes, edges = LARGE[name]
     case = block(Graph(points(nodes), edges), hidden=9, edge_dim=2, weighted=True)
     assert_agree(case.results(), case.results(backend="reference"), 10 * TOLERANCE[torch.float64])
+
+
+def test_tables_of_nodes_are_no_larger_for_more_threads():
+    """One chunk has nearly all nodes: no thread gets a table of so many."""
+    nodes, edges = LARGE["batch beside nodes without edges"]
+    case = block(Graph(points(nodes), edges), hidden=64)
+    leaves = [leaf.detach() for leaf in case.leaves(torch.float32)]
+    used = []
+    for count in (1, 8):
+        with threads(count):
+            used.append(peak_bytes(lambda: case.run(leaves), torch.device("cpu")))
+    assert used[1] < 1.5 * used[0]
 
 
 @pytest.mark.parametrize("name", ["batch", "connected"])
@@ -256,6 +270,13 @@ def test_half_precision_of_many_features(unit: str):
     case = block(node_dim=1037, hidden=5, depth=1, coord_depth=1)
     errors = relative_errors(case.results(torch.bfloat16), case.results(torch.bfloat16, "reference"))
     assert errors.max() < HALF_TOLERANCE[torch.bfloat16]
+
+
+@pytest.mark.parametrize("clamp", [0.0, -1.0, -torch.inf, torch.nan])
+def test_a_clamp_that_is_not_above_zero_is_refused(clamp: float):
+    case = block(clamp=clamp)
+    with pytest.raises(ValueError, match=f"clamp must be above 0; got {clamp}"):
+        case.run(case.leaves())
 
 
 SINGULAR = ["unsorted_with_isolated_node", "self_loop", "coincident", "collinear_with_centroid", "at_centroid"]

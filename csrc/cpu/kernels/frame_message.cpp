@@ -31,26 +31,44 @@ void with_block(const FrameMessageArguments& a, const FrameMessageWork& work, co
 }
 
 template <class T> void nodes(const FrameMessageArguments& a, const FrameMessageWork& work) {
-  const int64_t* node = a.chunks.first_node + work.item;
-  ForwardBlock<T>(a, work.worker).nodes(node[0], node[1]);
-  if (a.second) ForwardBlock<T>(a, work.worker).node_tangents(node[0], node[1]);
+  {
+    ForwardBlock<T> block(a, work.worker, work.item);
+    block.nodes();
+    if (a.second) block.node_tangents();
+  }
   if (a.backward) with_block<T>(a, work, [](auto& block) { block.clear(); });
 }
 
+// A chunk from its nodes to messages, or back to its nodes.
+template <class T> void closed(const FrameMessageArguments& a, const FrameMessageWork& work) {
+  nodes<T>(a, work);
+  if (!a.backward) return ForwardBlock<T>(a, work.worker, work.item).receivers();
+  with_block<T>(a, work, [](auto& block) {
+    block.edges(0);
+    block.nodes();
+  });
+}
+
+template <class T>
+void add_sums(const FrameMessageArguments& a, FrameMessageStage stage, const FrameMessageWork& work) {
+  BackwardBlock<T> block(a, work.worker, work.item);
+  if (stage == FrameMessageStage::add_edge_sums) return block.add_sums(block.of_edges());
+  if (stage == FrameMessageStage::add_node_sums) return block.add_sums(block.of_nodes());
+  return block.add_sums(block.of_all());
+}
+
 template <class T> void run(const FrameMessageArguments& a, FrameMessageStage stage, const FrameMessageWork& work) {
-  const int64_t* node = a.chunks.first_node + work.item;
   switch (stage) {
     case FrameMessageStage::pack: return pack<T>(a);
+    case FrameMessageStage::closed: return closed<T>(a, work);
     case FrameMessageStage::nodes: return nodes<T>(a, work);
-    case FrameMessageStage::forward: return ForwardBlock<T>(a, work.worker).receivers(node[0], node[1]);
+    case FrameMessageStage::forward: return ForwardBlock<T>(a, work.worker, work.item).receivers();
     case FrameMessageStage::backward: return with_block<T>(a, work, [&](auto& block) { block.edges(work.wave); });
     case FrameMessageStage::senders: return add_to_senders<T>(a, work.wave, work.item);
     case FrameMessageStage::grad_nodes: return with_block<T>(a, work, [](auto& block) { block.nodes(); });
     case FrameMessageStage::add_edge_sums:
-    case FrameMessageStage::add_node_sums: {
-      BackwardBlock<T> block(a, work.worker, work.item);
-      return block.add_sums(stage == FrameMessageStage::add_edge_sums ? block.of_edges() : block.of_nodes());
-    }
+    case FrameMessageStage::add_node_sums:
+    case FrameMessageStage::add_sums: return add_sums<T>(a, stage, work);
     case FrameMessageStage::sum_weights:
       return sum_pieces<T>(Shared<T>(a).group_sums, WeightGradients<T>::bytes(a), sum_groups(a.chunks.count), work.item,
                            kFrameMessageSlices);

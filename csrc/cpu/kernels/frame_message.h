@@ -10,8 +10,10 @@ namespace clof {
 struct Chunks {
   int64_t count;
   const int64_t* first_node;  // (count + 1,)
-  // No edge joins two chunks: the thread of a chunk may write to its senders' rows.
+  // No edge joins two chunks: one thread does all of a chunk, and may write to its senders' rows.
   bool closed;
+  // The most nodes of a chunk where each thread has tables of its chunk's nodes alone, else 0: tables of all nodes.
+  int64_t own_nodes;
 };
 
 // A direction of the inputs, of which null is 0, and the derivatives of the results in it.
@@ -40,13 +42,15 @@ struct FrameMessageMemory {
 // The stages, in the order in which they run. Between two of them all threads meet.
 enum class FrameMessageStage : int {
   pack,           // once: weights in the order in which products read them
+  closed,         // each chunk, if they are closed: in place of all stages from here to grad_nodes
   nodes,          // each chunk: what the first Linear makes of its nodes
   forward,        // each chunk: its messages and vectors
   backward,       // each chunk: a wave of its edges in reverse
-  senders,        // each slice, unless chunks are closed: what that wave's edges give to their senders
+  senders,        // each slice: what that wave's edges give to their senders
   add_edge_sums,  // after each wave of a chunk: its weights' gradients to those of its group of chunks, in order
   grad_nodes,     // each chunk: from the gradients of what `nodes` computed to those of h
   add_node_sums,  // after each chunk, as above
+  add_sums,       // after each closed chunk: both
   sum_weights,    // each slice: weights' gradients, added over the groups
   grad_weights,   // once: from there to the tensors
 };

@@ -21,18 +21,18 @@ inline EdgeRange wave_of(const FrameMessageArguments& a, int64_t chunk, int64_t 
 
 template <class T> struct BackwardBlock : EdgeBlock<T> {
   using Base = EdgeBlock<T>;
-  using Base::a, Base::products, Base::shared, Base::tile, Base::width;
+  using Base::a, Base::chunk, Base::products, Base::shared, Base::tables, Base::tile, Base::width;
   using S = Register<T>;
 
   BackwardBlock(const FrameMessageArguments& a, int64_t worker, int64_t chunk)
-      : Base(a, worker), chunk(chunk), sums(WeightGradients<T>::at(a, alone() ? group_sums() : tile.sums)) {
+      : Base(a, worker, chunk), sums(WeightGradients<T>::at(a, alone() ? group_sums() : tile.sums)) {
     fill(tile.zeros, width.longest(), T(0));
   }
 
   // Sums start at 0: those of the chunk's nodes, and of the weights in the group that the chunk is the first of.
   void clear() {
-    const int64_t first = a.chunks.first_node[chunk], count = a.chunks.first_node[chunk + 1] - first;
-    fill(shared.grad_node + first * width.both, count * width.both, T(0));
+    const int64_t first = this->first_node(), count = this->last_node() - first;
+    fill(tables.grad_shares.of(first), count * width.both, T(0));
     fill(static_cast<T*>(a.grad_pos) + 3 * first, 3 * count, T(0));
     if (chunk < sum_groups(a.chunks.count)) std::memset(group_sums(), 0, WeightGradients<T>::bytes(a));
   }
@@ -47,6 +47,7 @@ template <class T> struct BackwardBlock : EdgeBlock<T> {
   };
   Part of_nodes() const { return {0, sums.node_bytes()}; }
   Part of_edges() const { return {sums.node_bytes(), WeightGradients<T>::bytes(a)}; }
+  Part of_all() const { return {0, WeightGradients<T>::bytes(a)}; }
 
   void clear_sums(Part part) {
     if (!alone()) std::memset(tile.sums + part.first, 0, part.last - part.first);
@@ -260,9 +261,9 @@ template <class T> struct BackwardBlock : EdgeBlock<T> {
   }
 
   // Rows of width.first to those of their receivers (share 0) or senders (share 1).
-  void add_to_nodes(T* nodes, const int32_t* node, int share, const T* rows) {
+  void add_to_nodes(const NodeRows<T>& nodes, const int32_t* node, int share, const T* rows) {
     for (int k = 0; k < tile.count; ++k) {
-      add_to(nodes + node[k] * width.both + share * width.first, rows + k * width.first, width.first);
+      add_to(nodes.of(node[k]) + share * width.first, rows + k * width.first, width.first);
     }
   }
 
@@ -274,14 +275,14 @@ template <class T> struct BackwardBlock : EdgeBlock<T> {
   }
 
   void to_receivers() {
-    add_to_nodes(shared.grad_node, tile.receiver, 0, tile.grad);
+    add_to_nodes(tables.grad_shares, tile.receiver, 0, tile.grad);
     add_to_grad_pos(tile.receiver, 0);
   }
 
   // `place` is the tile's place in the chunk's wave.
   void to_senders(int64_t place) {
     if (a.chunks.closed) {
-      add_to_nodes(shared.grad_node, tile.sender, 1, tile.grad);
+      add_to_nodes(tables.grad_shares, tile.sender, 1, tile.grad);
       add_to_grad_pos(tile.sender, 1);
       return;
     }
@@ -301,17 +302,17 @@ template <class T> struct BackwardBlock : EdgeBlock<T> {
   // Gradients of the features of the chunk's nodes and of the weights that read them.
   void nodes() {
     clear_sums(of_nodes());
-    features_of_nodes(shared.grad_node);
-    weights_of_nodes(a.h, shared.grad_node);
-    add_to_node_bias(shared.grad_node);
+    features_of_nodes(tables.grad_shares);
+    weights_of_nodes(a.h, tables.grad_shares);
+    add_to_node_bias(tables.grad_shares);
   }
 
-  void features_of_nodes(const T* grads) {
-    const int64_t last = a.chunks.first_node[chunk + 1];
+  void features_of_nodes(const NodeRows<T>& grads) {
+    const int64_t last = this->last_node();
     const int64_t block = products.block_rows();
-    for (int64_t node = a.chunks.first_node[chunk]; node < last; node += block) {
+    for (int64_t node = this->first_node(); node < last; node += block) {
       const int64_t count = last - node < block ? last - node : block;
-      const T* grad = block_of_nodes(grads, node, count);
+      const T* grad = block_of_nodes(grads.of(node), count);
       product(grad, width.both, shared.weights.node_backward, tile.zeros, 0, tile.grad_inputs, width.features, block);
       for (int64_t k = 0; k < count; ++k) {
         write_row(tile.grad_inputs + k * width.features, a.node_features, a.grad_h, a.storage, node + k);
@@ -320,32 +321,29 @@ template <class T> struct BackwardBlock : EdgeBlock<T> {
   }
 
   // The gradients of `count` nodes as a whole block of rows.
-  const T* block_of_nodes(const T* grads, int64_t node, int64_t count) {
-    const T* grad = grads + node * width.both;
+  const T* block_of_nodes(const T* grad, int64_t count) {
     if (count == products.block_rows()) return grad;
     fill(tile.values[0], products.block_rows() * width.both, T(0));
     std::memcpy(tile.values[0], grad, count * width.both * sizeof(T));
     return tile.values[0];
   }
 
-  void weights_of_nodes(const void* features, const T* grads) {
-    const int64_t last = a.chunks.first_node[chunk + 1];
-    for (int64_t node = a.chunks.first_node[chunk]; node < last; node += kTile) {
+  void weights_of_nodes(const void* features, const NodeRows<T>& grads) {
+    const int64_t last = this->last_node();
+    for (int64_t node = this->first_node(); node < last; node += kTile) {
       const int64_t count = last - node < kTile ? last - node : kTile;
       for (int64_t k = 0; k < count; ++k)
         read_row(features, a.storage, node + k, a.node_features, tile.input + k * width.features);
-      add_to_weights(tile.input, width.features, a.node_features, grads + node * width.both, width.both, count,
-                     sums.node);
+      add_to_weights(tile.input, width.features, a.node_features, grads.of(node), width.both, count, sums.node);
     }
   }
 
-  void add_to_node_bias(const T* grads) {
-    for (int64_t node = a.chunks.first_node[chunk]; node < a.chunks.first_node[chunk + 1]; ++node) {
-      add_to(sums.node_bias, grads + node * width.both, width.first);
+  void add_to_node_bias(const NodeRows<T>& grads) {
+    for (int64_t node = this->first_node(); node < this->last_node(); ++node) {
+      add_to(sums.node_bias, grads.of(node), width.first);
     }
   }
 
-  int64_t chunk;
   WeightGradients<T> sums;
 };
 
@@ -363,9 +361,10 @@ template <class T> void add_to_senders(const FrameMessageArguments& a, int64_t w
     for (int64_t edge = range.first; edge < range.last; ++edge) {
       const int64_t node = a.graph.sender[a.graph.by_receiver[edge]];
       const int64_t from = chunk * kFrameMessageWave + (edge - range.first);
-      const int64_t at = node * width.both + width.first + first, kept = from * width.first + first;
-      add_to(shared.grad_node + at, shared.sender_rows + kept, last - first);
-      if (a.second) add_to(shared.grad_node_tangent + at, shared.sender_row_tangents + kept, last - first);
+      const int64_t column = width.first + first, kept = from * width.first + first;
+      const NodeTables<T>& to = shared.tables;
+      add_to(to.grad_shares.of(node) + column, shared.sender_rows + kept, last - first);
+      if (a.second) add_to(to.grad_share_tangents.of(node) + column, shared.sender_row_tangents + kept, last - first);
       if (slice > 0) continue;
       T* grad_pos = static_cast<T*>(a.grad_pos) + 3 * node;
       for (int c = 0; c < 3; ++c) grad_pos[c] += shared.sender_pos[3 * from + c];

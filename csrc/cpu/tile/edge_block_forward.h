@@ -8,29 +8,30 @@ inline namespace CLOF_ISA {
 
 template <class T> struct ForwardBlock : EdgeBlock<T> {
   using Base = EdgeBlock<T>;
-  using Base::a, Base::products, Base::shared, Base::tile, Base::width;
+  using Base::a, Base::products, Base::shared, Base::tables, Base::tile, Base::width;
 
   using Base::Base;
 
-  // What the first Linear makes of the features of nodes [first, last): the share of a receiver and of a sender.
-  void nodes(int64_t first, int64_t last) { nodes(a.h, shared.weights.node_bias, shared.node, first, last); }
+  // What the first Linear makes of the features of the chunk's nodes: the share of a receiver and of a sender.
+  void nodes() { nodes(a.h, shared.weights.node_bias, tables.shares); }
 
   // Of a direction of the features.
-  void node_tangents(int64_t first, int64_t last) {
+  void node_tangents() {
     fill(tile.zeros, width.longest(), T(0));
-    nodes(a.tangents.h, tile.zeros, shared.node_tangent, first, last);
+    nodes(a.tangents.h, tile.zeros, tables.share_tangents);
   }
 
-  void nodes(const void* features, const T* bias, T* to, int64_t first, int64_t last) {
-    for (int64_t node = first; node < last; node += kTile) {
+  void nodes(const void* features, const T* bias, const NodeRows<T>& to) {
+    const int64_t last = this->last_node();
+    for (int64_t node = this->first_node(); node < last; node += kTile) {
       const int64_t count = last - node < kTile ? last - node : kTile;
       const int64_t whole = count / products.block_rows() * products.block_rows();
       for (int64_t k = 0; k < count; ++k)
         read_row(features, a.storage, node + k, a.node_features, tile.input + k * width.features);
-      product(tile.input, width.features, shared.weights.node, bias, 0, to + node * width.both, width.both, whole);
+      product(tile.input, width.features, shared.weights.node, bias, 0, to.of(node), width.both, whole);
       // The last, partial block must not write behind its rows.
       if (whole < count) {
-        partial_nodes(tile.input + whole * width.features, bias, to + (node + whole) * width.both, count - whole);
+        partial_nodes(tile.input + whole * width.features, bias, to.of(node + whole), count - whole);
       }
     }
   }
@@ -42,8 +43,9 @@ template <class T> struct ForwardBlock : EdgeBlock<T> {
     std::memcpy(to, result, count * width.both * sizeof(T));
   }
 
-  // Messages and vectors of the receivers [first, last).
-  void receivers(int64_t first, int64_t last) {
+  // Messages and vectors of the chunk's receivers.
+  void receivers() {
+    const int64_t first = this->first_node(), last = this->last_node();
     const int32_t* start = a.graph.receiver_start;
     int64_t node = first;
     clear();

@@ -14,7 +14,7 @@ inline namespace CLOF_ISA {
 
 template <class T> struct SecondBlock : BackwardBlock<T> {
   using Base = BackwardBlock<T>;
-  using Base::a, Base::chunk, Base::row, Base::shared, Base::sums, Base::tile, Base::width;
+  using Base::a, Base::chunk, Base::row, Base::shared, Base::sums, Base::tables, Base::tile, Base::width;
   using S = Register<T>;
   using D = Dual<S>;
   using Both = RowsWithTangents<T>;
@@ -23,9 +23,9 @@ template <class T> struct SecondBlock : BackwardBlock<T> {
 
   void clear() {
     Base::clear();
-    const int64_t first = a.chunks.first_node[chunk], count = a.chunks.first_node[chunk + 1] - first;
-    fill(shared.grad_node_tangent + first * width.both, count * width.both, T(0));
-    fill(shared.message_tangent + first * width.hidden, count * width.hidden, T(0));
+    const int64_t first = this->first_node(), count = this->last_node() - first;
+    fill(tables.grad_share_tangents.of(first), count * width.both, T(0));
+    fill(tables.message_tangents.of(first), count * width.hidden, T(0));
     fill(static_cast<T*>(a.tangents.vector) + 3 * first, 3 * count, T(0));
   }
 
@@ -43,9 +43,9 @@ template <class T> struct SecondBlock : BackwardBlock<T> {
       geometry_second();
       results_to_receivers();
       this->to_receivers();
-      this->add_to_nodes(shared.grad_node_tangent, tile.receiver, 0, tile.grad_tangent);
+      this->add_to_nodes(tables.grad_share_tangents, tile.receiver, 0, tile.grad_tangent);
       this->to_senders(edge - range.first);
-      if (a.chunks.closed) this->add_to_nodes(shared.grad_node_tangent, tile.sender, 1, tile.grad_tangent);
+      if (a.chunks.closed) this->add_to_nodes(tables.grad_share_tangents, tile.sender, 1, tile.grad_tangent);
       else this->keep_for_senders(shared.sender_row_tangents, edge - range.first, tile.grad_tangent);
     }
   }
@@ -105,7 +105,7 @@ template <class T> struct SecondBlock : BackwardBlock<T> {
   }
 
   void edge_mlp_tangents() {
-    this->add_shares(shared.node_tangent, tile.radial_tangent, tile.tangents[0]);
+    this->add_shares(tables.share_tangents, tile.radial_tangent, tile.tangents[0]);
     const auto bent = [&](int64_t row, int64_t count) { bend_layer(0, row * width.first, count * width.first); };
     if (has_edge_tangents()) {
       this->read_edges(a.tangents.edge_attr, tile.input_tangent);
@@ -350,7 +350,7 @@ template <class T> struct SecondBlock : BackwardBlock<T> {
   void results_to_receivers() {
     for (int k = 0; k < tile.count; ++k) {
       const int64_t node = tile.receiver[k];
-      T* message = shared.message_tangent + node * width.hidden;
+      T* message = tables.message_tangents.of(node);
       add_scaled(message, tile.weight[k] * tile.message_scale[k], row(tile.gated_tangent, k), width.hidden);
       add_scaled(message, tile.weight_tangent[k] * tile.message_scale[k], row(tile.gated, k), width.hidden);
       T* vector = static_cast<T*>(a.tangents.vector) + 3 * node;
@@ -363,12 +363,12 @@ template <class T> struct SecondBlock : BackwardBlock<T> {
 
   void nodes() {
     this->clear_sums(this->of_nodes());
-    this->features_of_nodes(shared.grad_node_tangent);
-    this->weights_of_nodes(a.h, shared.grad_node_tangent);
-    this->weights_of_nodes(a.tangents.h, shared.grad_node);
-    this->add_to_node_bias(shared.grad_node_tangent);
-    for (int64_t node = a.chunks.first_node[chunk]; node < a.chunks.first_node[chunk + 1]; ++node) {
-      write_row(shared.message_tangent + node * width.hidden, a.hidden, a.tangents.message, a.storage, node);
+    this->features_of_nodes(tables.grad_share_tangents);
+    this->weights_of_nodes(a.h, tables.grad_share_tangents);
+    this->weights_of_nodes(a.tangents.h, tables.grad_shares);
+    this->add_to_node_bias(tables.grad_share_tangents);
+    for (int64_t node = this->first_node(); node < this->last_node(); ++node) {
+      write_row(tables.message_tangents.of(node), a.hidden, a.tangents.message, a.storage, node);
     }
   }
 };

@@ -1,7 +1,7 @@
 // Weights into the order in which products read them, and their gradients back.
 #pragma once
 
-#include "edge_block.h"
+#include "edge_block_memory.h"
 #include "linear_weights.h"
 
 namespace clof {
