@@ -1,6 +1,7 @@
 """Drives CMakeLists.txt, the one build definition, and decides what this machine can build."""
 
 import os
+import re
 import runpy
 import shlex
 import shutil
@@ -15,6 +16,8 @@ from setuptools.command.build_ext import build_ext
 ROOT = Path(__file__).parent.resolve()
 MIN_TORCH = runpy.run_path(str(ROOT / "clof_ext/_version.py"))["MIN_TORCH"]
 DEFAULT_CUDA_ARCHITECTURES = "80-real;90"
+# What the kernels' asynchronous copies and products of TF32 numbers need.
+MIN_CUDA_ARCHITECTURE = 80
 # What CMake makes.
 LIBRARY, MODULE = "clof_ext.libclof_ext", "clof_ext._C"
 
@@ -68,8 +71,20 @@ def cuda_architectures() -> str:
     entries = os.environ.get("TORCH_CUDA_ARCH_LIST", "").replace(",", " ").replace(";", " ").split()
     if not entries:
         return DEFAULT_CUDA_ARCHITECTURES
-    numbers = [(entry.removesuffix("+PTX").replace(".", ""), entry.endswith("+PTX")) for entry in entries]
-    return ";".join(number if ptx else f"{number}-real" for number, ptx in numbers)
+    held = [number for entry in entries if (number := cuda_architecture(entry))]
+    return ";".join(held) or DEFAULT_CUDA_ARCHITECTURES
+
+
+def cuda_architecture(entry: str) -> str | None:
+    """CMake's name for "9.0", "9.0a" or "9.0+PTX"; None for one that is too old for the kernels."""
+    match = re.fullmatch(r"(\d+)\.(\d)([af]?)(\+PTX)?", entry)
+    if match is None:
+        raise RuntimeError(f"TORCH_CUDA_ARCH_LIST must hold entries such as 9.0 or 9.0+PTX; got {entry!r}.")
+    major, minor, variant, ptx = match.groups()
+    if int(major + minor) < MIN_CUDA_ARCHITECTURE:
+        say(f"the CUDA kernels need compute capability 8.0; {entry} of TORCH_CUDA_ARCH_LIST is left out")
+        return None
+    return f"{major}{minor}{variant}{'' if ptx else '-real'}"
 
 
 def build_requirements() -> list[str]:
