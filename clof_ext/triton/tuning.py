@@ -67,10 +67,12 @@ def fastest(
     known = by_repr.get(_choices().get(entry, ""))
     if known is not None:
         return known
-    # In a CUDA graph nothing can be timed, and a later call outside of one will.
-    if torch.cuda.is_current_stream_capturing():
-        return candidates[0]
-    times = _times(entry, candidates, run, milliseconds)
+    # Times are those of the device in use.
+    with torch.cuda.device(device):
+        # In a CUDA graph nothing can be timed, and a later call outside of one will.
+        if torch.cuda.is_current_stream_capturing():
+            return candidates[0]
+        times = _times(entry, candidates, run, milliseconds)
     if not times:
         return candidates[0]
     best = min(times, key=times.__getitem__)

@@ -1,6 +1,7 @@
 """Which candidate is launched, and what is remembered of it: without a GPU, by a clock that the tests turn."""
 
 import json
+from contextlib import contextmanager
 
 import pytest
 import torch
@@ -12,13 +13,24 @@ TIMES = {"slow": 2.0, "fast": 1.0}
 GPU = torch.device("cuda")
 
 
+@contextmanager
+def in_use(device):
+    """In the place of ``torch.cuda.device``."""
+    Runs.device = device
+    yield
+    Runs.device = None
+
+
 class Runs:
     """Calls of candidates, and their times; the third fails as kernels do that need too much shared memory."""
+
+    device = None
 
     def __init__(self):
         self.calls = []
 
     def __call__(self, candidate):
+        assert Runs.device == GPU
         self.calls.append(candidate)
         if candidate == "broken":
             raise RuntimeError("out of resource: shared memory")
@@ -39,6 +51,7 @@ def runs(monkeypatch, tmp_path) -> Runs:
     monkeypatch.setenv(tuning.ENVIRONMENT, "1")
     monkeypatch.setattr(torch.cuda, "get_device_name", lambda device: "a GPU")
     monkeypatch.setattr(torch.cuda, "is_current_stream_capturing", lambda: False)
+    monkeypatch.setattr(torch.cuda, "device", in_use)
     tuning._choices.cache_clear()
     yield Runs()
     tuning._choices.cache_clear()
