@@ -9,6 +9,7 @@ as a training loop makes them, and of the replay of the call captured as a CUDA 
 """
 
 import argparse
+import itertools
 import shlex
 import sys
 from collections.abc import Callable, Iterator, Sequence
@@ -26,7 +27,7 @@ from clof_ext.bench.timing import Call, interleave, interleave_batches, millisec
 from clof_ext.bench.variants import COMPILE, EAGER, FUSED, compiled, eager, fused
 
 from .bench_edge_block import MS, captured, error
-from .workload import CASES, DEVICES, PASSES, Settings, Workload
+from .workload import CASES, DEVICES, PASSES, Settings, Workload, forward_backward
 
 RESULTS = Path(__file__).parent / "results"
 FORMAT = 1
@@ -76,11 +77,11 @@ def measure(case: str, settings: Settings, with_compile: bool) -> Iterator[dict]
         name: program.prepared(network, workload.device)
         for name, program in programs(workload.device, with_compile).items()
     }
-    with torch.no_grad(), matmul_precision("highest"):
-        exact = displacement(workload, network)
-    with torch.no_grad():
-        errors = {key: error([run(partial(displacement, workload))], [exact]) for key, run in runs.items()}
     for name, run_pass in PASSES.items():
+        results = partial(RESULTS[name], workload)
+        with matmul_precision("highest"):
+            exact = results(network)
+        errors = {key: error([run(results)], [exact]) for key, run in runs.items()}
         calls = {key: partial(run, partial(run_pass, workload)) for key, run in runs.items()}
         for call in calls.values():
             call()
@@ -111,7 +112,18 @@ def gpu_times(calls: dict[str, Call], device: torch.device, seconds: float) -> d
 
 def displacement(workload: Workload, predictor: nn.Module) -> Tensor:
     """What the network adds to positions."""
-    return workload.predict(predictor, workload.inputs) - workload.inputs["x"]
+    with torch.no_grad():
+        return workload.predict(predictor, workload.inputs) - workload.inputs["x"]
+
+
+def weight_gradients(workload: Workload, predictor: nn.Module) -> Tensor:
+    """Those of a training step, side by side."""
+    forward_backward(workload, predictor)
+    return torch.cat([value.grad.flatten() for value in predictor.parameters() if value.grad is not None])
+
+
+# What the error of a pass is that of.
+RESULTS = {"forward": displacement, "forward+backward": weight_gradients}
 
 
 def line(row: dict) -> str:
@@ -162,24 +174,22 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--output", type=Path, default=RESULTS, help="folder of the JSON")
     options = parser.parse_args(arguments)
     device = torch.device(options.device)
-    rows = []
-    for case in options.cases:
-        for hidden in options.hidden:
-            for systems in options.systems:
-                settings = Settings(hidden=hidden, n_systems=systems, device=options.device, seconds=options.seconds)
-                for row in measure(case, settings, options.compile):
-                    rows.append(row)
-                    print(line(row), flush=True)
+    path = options.output / f"network_{machine.slug(device)}.json"
     document = {
         "format": FORMAT,
         "benchmark": "network",
         "command": shlex.join(["python", "-m", "benchmarks.bench_network", *arguments]),
         **machine.describe(),
         "settings": asdict(Settings(device=options.device, seconds=options.seconds)),
-        "rows": rows,
+        "rows": [],
     }
-    path = options.output / f"network_{machine.slug(device)}.json"
-    record.write(path, document)
+    for case, hidden, systems in itertools.product(options.cases, options.hidden, options.systems):
+        settings = Settings(hidden=hidden, n_systems=systems, device=options.device, seconds=options.seconds)
+        for row in measure(case, settings, options.compile):
+            document["rows"].append(row)
+            print(line(row), flush=True)
+        # Each time: a machine may go, and the next case fail, with what was measured.
+        record.write(path, document)
     print(f"wrote {path}")
 
 
