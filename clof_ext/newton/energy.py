@@ -15,9 +15,8 @@ def energy(trajectories: Trajectories) -> Tensor:
     where a force reaches its bound.
     """
     t = trajectories
-    law, p = LAWS[t.setting.kind], t.parameters
-    seeds = range(p.first_seed, p.first_seed + p.n_systems)
-    coupling = torch.from_numpy(initial_systems(t.setting.kind, t.setting.n_particles, seeds).coupling)
+    law = LAWS[t.setting.kind]
+    coupling = torch.from_numpy(initial_systems(t.setting.kind, t.setting.n_particles, t.parameters.seeds).coupling)
     loc, vel = t.loc.double(), t.vel.double()
     single = vel.square().sum(-1) / 2 - loc @ torch.tensor(law.gravity, dtype=torch.float64)
     squared = (loc[:, :, :, None] - loc[:, :, None]).square().sum(-1)

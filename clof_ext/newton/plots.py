@@ -1,5 +1,6 @@
 """Figures of trajectories and predictions."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import torch
@@ -9,7 +10,7 @@ from ..training import figure
 from .dataset import FRAMES_AHEAD, INPUT_FRAME
 from .energy import energy
 from .systems import TIME_STEP
-from .trajectories import Parameters, Trajectories
+from .trajectories import Trajectories
 
 COLOURS = {-1: "tab:blue", 0: "tab:green", 1: "tab:red"}
 # Systems whose energies are drawn.
@@ -78,10 +79,9 @@ def plot_rollouts(path: Path, reports: list[dict]) -> None:
 
 def first_systems(trajectories: Trajectories, count: int) -> Trajectories:
     """The first systems of a set, at most ``count``."""
-    t, p = trajectories, trajectories.parameters
-    count = min(count, p.n_systems)
-    parameters = Parameters(p.setting, p.first_seed, count, p.n_steps, p.sample_every)
-    return Trajectories(parameters, t.loc[:count], t.vel[:count], t.charges[:count])
+    t = trajectories
+    count = min(count, len(t.loc))
+    return Trajectories(replace(t.parameters, n_systems=count), t.loc[:count], t.vel[:count], t.charges[:count])
 
 
 def frame_times(trajectories: Trajectories) -> Tensor:

@@ -16,6 +16,8 @@ FORCE_LIMIT = 100.0
 INITIAL_SPEED = 0.5
 # The density of 5 particles with coordinates of standard deviation 1; other numbers keep it.
 PARTICLES_AT_UNIT_SPREAD = 5
+# Coordinates of the initial positions beyond +- this are reflected. Nothing bounds them later.
+WALL = 5.0
 SPRING_CONSTANT = 0.1
 
 
@@ -71,7 +73,8 @@ def initial_systems(kind: str, n_particles: int, seeds: Sequence[int]) -> System
 
     For each seed, in this order: charges of -1 or 1 with equal chances (``springs``: an n x n table of 0 or 1, whose
     lower triangle says which particles are joined); positions, normal with standard deviation (n / 5)^(1/3);
-    velocities of norm 0.5 in random directions.
+    velocities of norm 0.5 in random directions. Then walls at +-5 reflect each coordinate beyond them once: x becomes
+    10 - x above 5 and -10 - x below -5, and its velocity points inwards. Nothing is reflected later.
 
     Args:
         kind: one of ``LAWS``.
@@ -90,7 +93,14 @@ def _draw(kind: str, n: int, random: np.random.RandomState, seed: int) -> tuple[
     pos = random.randn(3, n) * (n / PARTICLES_AT_UNIT_SPREAD) ** (1 / 3)
     vel = random.randn(3, n)
     vel = vel * INITIAL_SPEED / np.sqrt((vel**2).sum(axis=0))
+    pos, vel = _reflected(pos, vel)
     return pos.T, vel.T, charges, coupling
+
+
+def _reflected(pos: Array, vel: Array) -> tuple[Array, Array]:
+    """Positions and velocities after the walls at +-5."""
+    beyond = np.abs(pos) > WALL
+    return np.where(beyond, np.copysign(2 * WALL, pos) - pos, pos), np.where(beyond, np.copysign(vel, -pos), vel)
 
 
 def _draw_charges(n: int, random: np.random.RandomState) -> tuple[Array, Array]:

@@ -1,6 +1,6 @@
 """Simulated data sets in files: one for each split."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -15,6 +15,8 @@ from .simulate import simulate
 KIND = "set of trajectories"
 # Published sizes.
 SIZES = {"train": 3000, "valid": 2000, "test": 2000}
+# Raised when ``simulate`` comes to give other trajectories: 1 had no walls for the initial positions.
+SIMULATION = 2
 
 
 @dataclass(frozen=True)
@@ -25,6 +27,7 @@ class Parameters:
         setting: its name.
         first_seed: of the first system; each further one has the next seed.
         n_systems, n_steps, sample_every: see ``simulate``.
+        simulation: version of the simulation; this program makes ``SIMULATION`` and reads any.
     """
 
     setting: str
@@ -32,6 +35,12 @@ class Parameters:
     n_systems: int
     n_steps: int = 5000
     sample_every: int = 100
+    simulation: int = SIMULATION
+
+    @property
+    def seeds(self) -> Sequence[int]:
+        """Of the systems, in their order."""
+        return range(self.first_seed, self.first_seed + self.n_systems)
 
 
 @dataclass(frozen=True)
@@ -69,9 +78,8 @@ class Trajectories:
 def simulate_trajectories(parameters: Parameters) -> Trajectories:
     """Simulate in float64 and round to float32, in which networks are trained."""
     p = parameters
-    seeds = range(p.first_seed, p.first_seed + p.n_systems)
     law = setting(p.setting)
-    arrays = simulate(law.kind, law.n_particles, seeds, n_steps=p.n_steps, sample_every=p.sample_every)
+    arrays = simulate(law.kind, law.n_particles, p.seeds, n_steps=p.n_steps, sample_every=p.sample_every)
     return Trajectories(p, *(array.float() for array in arrays))
 
 
@@ -90,6 +98,8 @@ def split_path(folder: Path, split: str) -> Path:
 
 def make_data_set(folder: Path, splits: dict[str, Parameters], tell: Callable[[str], None]) -> None:
     """Simulate each split and write its file; those that are there with the same parameters stay.
+
+    A file of an older version of the simulation holds other trajectories, and so has other parameters.
 
     Args:
         folder: for the files, ``train.safetensors`` and so on.
@@ -122,7 +132,8 @@ def save_trajectories(path: Path, trajectories: Trajectories) -> None:
 def load_trajectories(path: Path) -> Trajectories:
     """Read a set. Raises FileError with a sentence that names the file."""
     content = load(path, KIND)
-    return Trajectories(Parameters(**content.pop("parameters")), **content)
+    # The first version did not say its number.
+    return Trajectories(Parameters(**{"simulation": 1} | content.pop("parameters")), **content)
 
 
 def join(sets: list[Samples]) -> Samples:

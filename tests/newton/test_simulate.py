@@ -11,7 +11,7 @@ import clof_ext
 from clof_ext import _backends
 from clof_ext.newton import LAWS, initial_systems, simulate
 from clof_ext.newton.reference import total_force
-from clof_ext.newton.systems import FORCE_LIMIT, TIME_STEP
+from clof_ext.newton.systems import FORCE_LIMIT, TIME_STEP, _reflected
 
 ROOT = Path(__file__).parents[2]
 GOLDEN_FOLDERS = (ROOT.parent / "shared" / "golden", ROOT / "tests" / "golden")
@@ -104,6 +104,42 @@ def test_initial_states_are_those_of_the_global_legacy_generator():
     assert np.array_equal(systems.charges[1], charges[:, 0])
     assert np.array_equal(systems.pos[1], pos.T)
     np.testing.assert_allclose(systems.vel[1], vel.T / np.linalg.norm(vel.T, axis=1, keepdims=True) / 2, rtol=1e-14)
+
+
+def test_walls_reflect_initial_positions_beyond_them():
+    for seed, system in zip(range(40), initial_systems("charged", 20, range(40)).pos, strict=True):
+        random = np.random.RandomState(seed)
+        random.choice([-1.0, 1.0], size=20, p=[0.5, 0.5])
+        drawn = random.randn(3, 20).T * 4 ** (1 / 3)
+        expected = np.where(drawn > 5, 10 - drawn, np.where(drawn < -5, -10 - drawn, drawn))
+        assert np.array_equal(system, expected)
+    assert abs(drawn).max() < 5 < abs(np.random.RandomState(17).randn(3, 70)[:, 10:]).max() * 4 ** (1 / 3)
+
+
+def test_velocities_beyond_the_walls_point_inwards():
+    random = np.random.RandomState(0)
+    pos, vel = random.uniform(-9, 9, (2, 3, 50))
+    reflected_pos, reflected_vel = _reflected(pos, vel)
+    assert abs(reflected_pos).max() <= 5
+    assert np.array_equal(reflected_vel[pos > 5], -abs(vel[pos > 5])) and (vel[pos > 5] > 0).any()
+    assert np.array_equal(reflected_vel[pos < -5], abs(vel[pos < -5])) and (vel[pos < -5] < 0).any()
+    assert np.array_equal(reflected_vel[abs(pos) <= 5], vel[abs(pos) <= 5])
+
+
+# A coordinate that is drawn beyond a wall: position and velocity after 100 steps, by the published program.
+BEYOND_WALLS = [
+    ("charged", 17, 1, 7, 4.673586679750555, -0.1656441601162887),
+    ("lorentz", 20, 0, 7, -4.904054473267542, 0.3370278470847332),
+    ("gravity", 23, 2, 11, 4.9225330169547, -0.17611321519706918),
+]
+
+
+@backends
+@pytest.mark.parametrize(("kind", "seed", "axis", "particle", "position", "velocity"), BEYOND_WALLS)
+def test_published_trajectories_of_reflected_particles(kind, seed, axis, particle, position, velocity, backend):
+    loc, vel, _ = simulate(kind, 20, [seed], n_steps=101, backend=backend)
+    assert loc[0, 0, particle, axis].item() == pytest.approx(position, abs=1e-10)
+    assert vel[0, 0, particle, axis].item() == pytest.approx(velocity, abs=1e-9)
 
 
 def test_springs_are_symmetric_and_join_about_half_of_the_pairs():

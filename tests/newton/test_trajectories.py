@@ -1,13 +1,14 @@
 """Settings by name, and data sets in files."""
 
 import os
+from dataclasses import replace
 
 import pytest
 import torch
 
 from clof_ext.newton import Parameters, load_trajectories, make_data_set, setting, simulate, simulate_trajectories
-from clof_ext.newton.trajectories import split_parameters
-from clof_ext.training import FileError
+from clof_ext.newton.trajectories import KIND, split_parameters
+from clof_ext.training import FileError, save
 
 SHORT = {"n_steps": 420, "sample_every": 10}
 
@@ -64,6 +65,18 @@ def test_other_contents_are_not_overwritten(tmp_path):
     (tmp_path / "train.safetensors").write_bytes(content[: len(content) // 2])
     with pytest.raises(FileError, match="train.safetensors is truncated"):
         load_trajectories(tmp_path / "train.safetensors")
+
+
+def test_sets_of_an_older_simulation_are_read_but_not_taken_for_new_ones(tmp_path):
+    splits = split_parameters("es2", {"train": 2}, 0, **SHORT)
+    made = simulate_trajectories(splits["train"])
+    path = tmp_path / "train.safetensors"
+    # As the first version wrote it, which did not say its number.
+    parameters = {name: value for name, value in vars(made.parameters).items() if name != "simulation"}
+    save(path, {"parameters": parameters, "loc": made.loc, "vel": made.vel, "charges": made.charges}, KIND)
+    assert load_trajectories(path).parameters == replace(splits["train"], simulation=1)
+    with pytest.raises(FileError, match=r"train.safetensors holds .*simulation=1\); expected .*simulation=2"):
+        make_data_set(tmp_path, splits, print)
 
 
 def test_parameters_name_a_setting():
