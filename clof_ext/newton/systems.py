@@ -14,8 +14,10 @@ SOFTENING = 1e-6
 # Each component of the total force on a particle is clipped to +- this.
 FORCE_LIMIT = 100.0
 INITIAL_SPEED = 0.5
-# The density of 5 particles with coordinates of standard deviation 1; other numbers keep it.
+# Charges have the density of 5 particles with coordinates of standard deviation 1, whatever their number.
 PARTICLES_AT_UNIT_SPREAD = 5
+# Standard deviation of coordinates of particles on springs, whatever their number.
+SPRING_SPREAD = 0.5
 # Coordinates of the initial positions beyond +- this are reflected. Nothing bounds them later.
 WALL = 5.0
 SPRING_CONSTANT = 0.1
@@ -72,9 +74,10 @@ def initial_systems(kind: str, n_particles: int, seeds: Sequence[int]) -> System
     """Random initial states, one system for each seed of NumPy's legacy generator.
 
     For each seed, in this order: charges of -1 or 1 with equal chances (``springs``: an n x n table of 0 or 1, whose
-    lower triangle says which particles are joined); positions, normal with standard deviation (n / 5)^(1/3);
-    velocities of norm 0.5 in random directions. Then walls at +-5 reflect each coordinate beyond them once: x becomes
-    10 - x above 5 and -10 - x below -5, and its velocity points inwards. Nothing is reflected later.
+    lower triangle says which particles are joined); positions, normal with standard deviation (n / 5)^(1/3)
+    (``springs``: 0.5); velocities of norm 0.5 in random directions. Then walls at +-5 reflect each coordinate beyond
+    them once: x becomes 10 - x above 5 and -10 - x below -5, and its velocity points inwards. Nothing is reflected
+    later.
 
     Args:
         kind: one of ``LAWS``.
@@ -89,8 +92,11 @@ def initial_systems(kind: str, n_particles: int, seeds: Sequence[int]) -> System
 
 def _draw(kind: str, n: int, random: np.random.RandomState, seed: int) -> tuple[Array, Array, Array, Array]:
     random.seed(seed)
-    charges, coupling = _draw_springs(n, random) if kind == "springs" else _draw_charges(n, random)
-    pos = random.randn(3, n) * (n / PARTICLES_AT_UNIT_SPREAD) ** (1 / 3)
+    if kind == "springs":
+        (charges, coupling), spread = _draw_springs(n, random), SPRING_SPREAD
+    else:
+        (charges, coupling), spread = _draw_charges(n, random), (n / PARTICLES_AT_UNIT_SPREAD) ** (1 / 3)
+    pos = random.randn(3, n) * spread
     vel = random.randn(3, n)
     vel = vel * INITIAL_SPEED / np.sqrt((vel**2).sum(axis=0))
     pos, vel = _reflected(pos, vel)

@@ -15,7 +15,7 @@ from .simulate import simulate
 KIND = "set of trajectories"
 # Published sizes.
 SIZES = {"train": 3000, "valid": 2000, "test": 2000}
-# Raised when ``simulate`` comes to give other trajectories: 1 had no walls for the initial positions.
+# Raised when ``simulate`` comes to give other trajectories: 1 had no walls, and longer springs, at the start.
 SIMULATION = 2
 
 

@@ -151,6 +151,31 @@ def test_springs_are_symmetric_and_join_about_half_of_the_pairs():
     assert abs((springs != 0).sum() / (50 * 90) - 0.5) < 0.03
 
 
+# Positions of the first two particles after 100 steps, by the published program.
+PUBLISHED_SPRINGS = {
+    1: [
+        [0.29877447085688674, -0.5508864812589337, 0.39954981643997695],
+        [-0.04770409753929275, -0.46837135970542604, -0.07962644238133985],
+    ],
+    3: [
+        [-0.3583887603288049, 0.11460284227786219, -1.0522174665370783],
+        [0.49127212094240774, -0.23192674965792212, 0.41990948018297164],
+    ],
+}
+
+
+@backends
+def test_published_springs(backend):
+    loc, _, _ = simulate("springs", 5, list(PUBLISHED_SPRINGS), n_steps=101, backend=backend)
+    expected = torch.tensor(list(PUBLISHED_SPRINGS.values()), dtype=torch.float64)
+    torch.testing.assert_close(loc[:, 0, :2], expected, rtol=0, atol=1e-12)
+
+
+@pytest.mark.parametrize("n", [5, 20])
+def test_springs_start_with_one_spread_whatever_their_number(n):
+    assert initial_systems("springs", n, range(100)).pos.std() == pytest.approx(0.5, rel=0.05)
+
+
 @backends
 @pytest.mark.parametrize("kind", ["charged", "springs"])
 def test_momentum_is_conserved(kind, backend):
