@@ -38,9 +38,9 @@ def _add_simulate(steps: argparse._SubParsersAction) -> None:
     parser.add_argument("--out", type=Path, help="folder for the files (default: data/SETTING)")
     for split, size in SIZES.items():
         parser.add_argument(f"--{split}", type=_whole, default=size, help=f"systems in {split}.safetensors")
-    parser.add_argument(
-        "--seed", type=_count, default=0, help="of the first system; each further one has the next seed"
-    )
+    seeds = parser.add_mutually_exclusive_group()
+    seeds.add_argument("--seed", type=_count, default=0, help="of the first system; each further one has the next seed")
+    seeds.add_argument("--published", action="store_true", help="the paper's systems, in minutes")
     parser.add_argument("--steps", type=_whole, default=5000, help="of 0.001 time units")
     parser.add_argument("--sample-every", type=_whole, default=100, help="steps between stored frames")
     parser.add_argument("--plot", action="store_true", help="draw trajectories and energies: trajectories.png")
@@ -53,7 +53,7 @@ def _simulate(options: argparse.Namespace) -> int:
     folder = options.out or Path("data") / options.setting.name
     sizes = {split: getattr(options, split) for split in SIZES}
     lengths = {"n_steps": options.steps, "sample_every": options.sample_every}
-    splits = split_parameters(options.setting.name, sizes, options.seed, **lengths)
+    splits = split_parameters(options.setting.name, sizes, options.seed, published=options.published, **lengths)
     make_data_set(folder, splits, print)
     if options.plot:
         plot_trajectories(folder / "trajectories.png", load_trajectories(split_path(folder, "train")))

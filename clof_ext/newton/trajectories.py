@@ -4,6 +4,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -15,6 +16,10 @@ from .simulate import simulate
 KIND = "set of trajectories"
 # Published sizes.
 SIZES = {"train": 3000, "valid": 2000, "test": 2000}
+# The paper's systems have seeds below a million, which its program draws by this seed, for one split after the other.
+PUBLISHED_SEED = 43
+PUBLISHED_SEEDS = 1_000_000
+PUBLISHED_ORDER = ("valid", "test", "train")
 # Raised when ``simulate`` comes to give other trajectories: 1 had no walls, and longer springs, at the start.
 SIMULATION = 2
 
@@ -25,8 +30,10 @@ class Parameters:
 
     Attributes:
         setting: its name.
-        first_seed: of the first system; each further one has the next seed.
+        first_seed: of the first system; each further one has the next seed. Of the paper's systems the number of
+            those before the first.
         n_systems, n_steps, sample_every: see ``simulate``.
+        published: the paper's systems, with its seeds and rounded as its program rounds.
         simulation: version of the simulation; this program makes ``SIMULATION`` and reads any.
     """
 
@@ -35,12 +42,16 @@ class Parameters:
     n_systems: int
     n_steps: int = 5000
     sample_every: int = 100
+    published: bool = False
     simulation: int = SIMULATION
 
     @property
     def seeds(self) -> Sequence[int]:
         """Of the systems, in their order."""
-        return range(self.first_seed, self.first_seed + self.n_systems)
+        end = self.first_seed + self.n_systems
+        if not self.published:
+            return range(self.first_seed, end)
+        return np.random.RandomState(PUBLISHED_SEED).randint(PUBLISHED_SEEDS, size=end)[self.first_seed :]
 
 
 @dataclass(frozen=True)
@@ -79,16 +90,20 @@ def simulate_trajectories(parameters: Parameters) -> Trajectories:
     """Simulate in float64 and round to float32, in which networks are trained."""
     p = parameters
     law = setting(p.setting)
-    arrays = simulate(law.kind, law.n_particles, p.seeds, n_steps=p.n_steps, sample_every=p.sample_every)
+    lengths = {"n_steps": p.n_steps, "sample_every": p.sample_every}
+    backend = "reference" if p.published else None
+    arrays = simulate(law.kind, law.n_particles, p.seeds, **lengths, backend=backend)
     return Trajectories(p, *(array.float() for array in arrays))
 
 
-def split_parameters(name: str, sizes: dict[str, int], first_seed: int, **lengths: int) -> dict[str, Parameters]:
-    """Parameters of each split; the splits' seeds follow each other."""
+def split_parameters(
+    name: str, sizes: dict[str, int], first_seed: int = 0, *, published: bool = False, **lengths: int
+) -> dict[str, Parameters]:
+    """Parameters of each split. The splits' seeds follow each other, those of the paper in its order."""
     parameters = {}
-    for split, size in sizes.items():
-        parameters[split] = Parameters(name, first_seed, size, **lengths)
-        first_seed += size
+    for split in sorted(sizes, key=PUBLISHED_ORDER.index) if published else sizes:
+        parameters[split] = Parameters(name, first_seed, sizes[split], published=published, **lengths)
+        first_seed += sizes[split]
     return parameters
 
 

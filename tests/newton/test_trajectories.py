@@ -3,6 +3,7 @@
 import os
 from dataclasses import replace
 
+import numpy as np
 import pytest
 import torch
 
@@ -45,6 +46,19 @@ def test_splits_follow_each_other_and_are_what_simulate_returns(tmp_path):
         assert torch.equal(found.vel, vel[part].float())
         assert torch.equal(found.charges, charges[part].float())
     assert torch.equal(found.samples().target, loc[3:5, 40].float())
+
+
+def test_published_sets_have_the_seeds_that_the_published_program_draws(tmp_path):
+    sizes = {"train": 2, "valid": 3, "test": 4}
+    splits = split_parameters("es20", sizes, published=True, n_steps=42, sample_every=10)
+    np.random.seed(43)
+    drawn = [int(np.random.choice(list(range(1000000)))) for _ in range(9)]
+    # For its validation, its test and its training set, one after the other.
+    assert [list(splits[split].seeds) for split in sizes] == [drawn[7:], drawn[:3], drawn[3:7]]
+    make_data_set(tmp_path, splits, print)
+    loc, _, _ = simulate("charged", 20, drawn[3:7], n_steps=42, sample_every=10, backend="reference")
+    found = load_trajectories(tmp_path / "test.safetensors")
+    assert torch.equal(found.loc, loc.float()) and found.parameters == splits["test"]
 
 
 def test_what_is_complete_is_not_simulated_again(tmp_path):
