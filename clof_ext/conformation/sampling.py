@@ -44,8 +44,8 @@ class Langevin:
 
         x += step * score(x, sigma) + sqrt(2 step) * noise,    step = step_size (sigma / sigma_min)^2
 
-    and with ``predictor``, between the levels, x += 1/2 (sigma_k^2 - sigma_k+1^2) score(x, sigma_k). The score of an
-    atom is scaled down to the norm ``largest_score`` where it is longer.
+    where the score of an atom is scaled down to the norm ``largest_score`` if it is longer. With ``predictor``, between
+    the levels, x += 1/2 (sigma_k^2 - sigma_k+1^2) score(x, sigma_k), of any length.
 
     Attributes:
         sigmas: levels of noise in angstrom, falling.
@@ -76,7 +76,7 @@ class Langevin:
                 pos = guard(pos + step * self._clipped(score(pos, sigma)) + math.sqrt(2 * step) * noise())
             if self.predictor and level + 1 < len(levels):
                 change = 0.5 * (sigma**2 - levels[level + 1] ** 2)
-                pos = guard(pos + change * self._clipped(score(pos, sigma)))
+                pos = guard(pos + change * score(pos, sigma))
         return pos
 
     def _clipped(self, score: Tensor) -> Tensor:

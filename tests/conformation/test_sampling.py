@@ -84,6 +84,17 @@ def test_a_predictor_moves_between_the_levels_only():
     assert not torch.equal(draw(Langevin(two, steps=3)), draw(Langevin(two, steps=3, predictor=True)))
 
 
+def test_a_predictor_takes_scores_of_any_length():
+    sampler = Langevin(torch.tensor([2.0, 0.5]), steps=0, predictor=True, largest_score=1.0)
+
+    def score(pos, sigma):
+        return (1e4 - pos) / sigma
+
+    start = draw(Langevin(torch.tensor([2.0]), steps=0), 4)
+    # Once, at the upper level: half of 2^2 - 0.5^2.
+    assert torch.allclose(draw(sampler, 4, score), start + 1.875 * score(start, 2.0), rtol=1e-14, atol=0)
+
+
 SHORT = Solver(noise_levels(n_levels=5))
 
 
