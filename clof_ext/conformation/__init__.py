@@ -5,7 +5,7 @@ What needs RDKit or GFN2-xTB lies in modules of its own, such as ``chemistry``, 
 
 from .dataset import Conformers, split
 from .graph import extend_graph
-from .metrics import Coverage, coverage, distance_mmd, mmd
+from .metrics import Coverage, coverage, distance_mmd, distance_mmds, mmd
 from .molecule import Molecule, MoleculeBatch, collate, empty_batch, split_conformers
 from .sampling import Langevin, Solver
 from .score_network import ScoreNetwork
@@ -26,6 +26,7 @@ __all__ = [
     "collate",
     "coverage",
     "distance_mmd",
+    "distance_mmds",
     "empty_batch",
     "extend_graph",
     "mmd",

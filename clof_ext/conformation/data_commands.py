@@ -58,6 +58,7 @@ def _add_evaluate(commands: "argparse._SubParsersAction") -> None:
         "--properties", type=int, default=0, metavar="N", help="also GFN2-xTB energies and gaps of N conformers a side"
     )
     evaluate.add_argument("--molecules", type=int, help="only the first so many")
+    evaluate.add_argument("--least-references", type=int, default=1, help="conformers of a molecule; ISO17: 1000")
     evaluate.add_argument("--seed", type=int, default=0, help="of the baselines")
     evaluate.add_argument("--processes", type=int, default=1, help="how many molecules are worked on at once")
     evaluate.set_defaults(run=_evaluate)
@@ -102,6 +103,7 @@ def _evaluate(options: argparse.Namespace) -> int:
         measures=measures,
         processes=options.processes,
         molecules=options.molecules,
+        least_references=options.least_references,
     )
     stores = {name: str(path) for name, path in options.generated}
     written = write_report(result, options.output, {"references": str(options.references), "generated": stores})

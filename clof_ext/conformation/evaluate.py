@@ -12,7 +12,15 @@ from ..training import OptionError
 from ._parallel import ordered_map
 from .chemistry import ChemistryError
 from .embed import etkdg, etkdg_relaxed
-from .metrics import THRESHOLDS, coverage, distance_mmd, ensemble_properties, mean_and_median, property_errors
+from .metrics import (
+    THRESHOLDS,
+    coverage,
+    distance_mmds,
+    ensemble_properties,
+    mean_and_median,
+    property_errors,
+    summarized,
+)
 from .molecule import Molecule
 from .rmsd import rmsd_matrix
 from .store import Skipped, Store
@@ -67,12 +75,14 @@ class Result:
     """One method on one molecule.
 
     Attributes:
-        values: the measured numbers by name.
+        values: the measured numbers by name; of an MMD of several distances or pairs their mean.
+        mmds: of ``distance_mmds``.
         closest: (R,) smallest RMSD of each reference, angstrom.
         pair: (2, N, 3), the reference whose smallest RMSD is the median of all, and its closest generated conformer.
     """
 
     values: dict[str, float]
+    mmds: dict[str, np.ndarray]
     closest: np.ndarray
     pair: np.ndarray
 
@@ -94,8 +104,14 @@ class Evaluation:
     skipped: list[Skipped]
 
     def summary(self) -> dict[str, dict[str, dict[str, float]]]:
-        """Mean and median over molecules of every number of every method."""
-        return {name: mean_and_median([each.values for each in results]) for name, results in self.results.items()}
+        """Mean and median of every number of every method: over molecules, those of MMDs over all of all molecules."""
+        return {name: _summary(results) for name, results in self.results.items()}
+
+
+def _summary(results: list[Result]) -> dict[str, dict[str, float]]:
+    pooled = {name: np.concatenate([each.mmds[name] for each in results]) for name in results[0].mmds}
+    of_mmds = {f"mmd_{name}": summarized(values) for name, values in pooled.items()}
+    return mean_and_median([each.values for each in results]) | of_mmds
 
 
 def evaluate(
@@ -106,6 +122,7 @@ def evaluate(
     measures: Measures = Measures(),
     processes: int = 1,
     molecules: int | None = None,
+    least_references: int = 1,
 ) -> Evaluation:
     """Compare methods on the molecules that all of them have.
 
@@ -119,13 +136,14 @@ def evaluate(
         measures: what is measured.
         processes: how many work at once, each on a molecule.
         molecules: compare on the first so many; all if not given.
+        least_references: skip molecules with fewer reference conformers; the published MMDs of ISO17 are with 1000.
 
     Raises:
         OptionError: an unknown or repeated name of a method, or no molecule is left to compare on.
     """
     _check_names(generated, baselines)
     skipped: list[Skipped] = []
-    comparisons = list(_comparisons(references, generated, tuple(baselines), skipped))[:molecules]
+    comparisons = list(_comparisons(references, generated, tuple(baselines), least_references, skipped))[:molecules]
     kept: list[Molecule] = []
     results: dict[str, list[Result]] = {name: [] for name in (*generated, *baselines)}
     with tqdm(total=len(comparisons), unit="molecule") as progress:
@@ -152,7 +170,7 @@ def _check_names(generated: dict[str, Store], baselines: Sequence[str]) -> None:
 
 
 def _comparisons(
-    references: Store, generated: dict[str, Store], baselines: tuple[str, ...], skipped: list[Skipped]
+    references: Store, generated: dict[str, Store], baselines: tuple[str, ...], least: int, skipped: list[Skipped]
 ) -> Iterator[Comparison]:
     """The molecules that every store has, with its conformers."""
     stores = {
@@ -163,17 +181,20 @@ def _comparisons(
         if len(found) < len(stores):
             continue
         comparison = Comparison(reference, found, baselines)
-        fault = _fault(comparison)
+        fault = _fault(comparison, least)
         if fault:
             skipped.append(Skipped(reference.name, fault))
         else:
             yield comparison
 
 
-def _fault(comparison: Comparison) -> str:
+def _fault(comparison: Comparison, least_references: int) -> str:
     """Why a molecule cannot be compared on, or nothing."""
-    if comparison.reference.num_conformers == 0:
+    found = comparison.reference.num_conformers
+    if found == 0:
         return "it has no reference conformers."
+    if found < least_references:
+        return f"it has {found} reference conformers, fewer than {least_references}."
     for name, molecule in comparison.generated.items():
         if molecule.num_conformers < comparison.count:
             return f"{name} has {molecule.num_conformers} conformers of it, fewer than {comparison.count}."
@@ -197,7 +218,8 @@ def _measure(measures: Measures, reference: Molecule, generated: Tensor, of_refe
     """One method on one molecule."""
     rmsd = rmsd_matrix(reference, reference.positions, generated)
     values = asdict(coverage(rmsd, measures.threshold))
-    values |= {f"mmd_{name}": value for name, value in distance_mmd(reference, reference.positions, generated).items()}
+    mmds = {name: each.numpy() for name, each in distance_mmds(reference, reference.positions, generated).items()}
+    values |= {f"mmd_{name}": float(each.mean()) if each.size else float("nan") for name, each in mmds.items()}
     if measures.validity:
         from .validity import valid_share
 
@@ -206,7 +228,7 @@ def _measure(measures: Measures, reference: Molecule, generated: Tensor, of_refe
     closest = rmsd.min(axis=1)
     row = np.argsort(closest)[len(closest) // 2]
     pair = np.stack((reference.positions[row].numpy(), generated[rmsd[row].argmin()].numpy()))
-    return Result(values, closest, pair)
+    return Result(values, mmds, closest, pair)
 
 
 def _properties(measures: Measures, molecule: Molecule, positions: Tensor) -> dict[str, float]:

@@ -100,11 +100,17 @@ def _mmd_of_block(samples: Tensor, others: Tensor) -> Tensor:
 
 
 def distance_mmd(molecule: Molecule, references: Tensor, generated: Tensor) -> dict[str, float]:
+    """Means of ``distance_mmds``; NaN where a molecule has too few edges."""
+    return {name: float(values.mean()) for name, values in distance_mmds(molecule, references, generated).items()}
+
+
+def distance_mmds(molecule: Molecule, references: Tensor, generated: Tensor) -> dict[str, Tensor]:
     """MMD between the distributions of distances in two ensembles of a molecule.
 
-    Distances are those along edges i < j between heavy atoms up to three bonds apart. "single": mean over the edges of
-    the MMD of one distance; "pair": over all pairs of edges, of two distances jointly; "all": of all jointly. NaN where
-    there are too few such edges.
+    Distances are those along the E edges i < j between heavy atoms up to three bonds apart. "single": (E,), of each
+    distance; "pair": (P,), of two distances jointly, for all pairs of edges with different i, as published; "all":
+    (1,), of all jointly, or nothing where there is no edge. Published tables are means and medians over the values of
+    all molecules together.
 
     Args:
         molecule: the molecule.
@@ -116,13 +122,11 @@ def distance_mmd(molecule: Molecule, references: Tensor, generated: Tensor) -> d
     edges = heavy_edges(molecule)
     one, other = (distances(positions, edges).T[:, :, None] for positions in (references, generated))
     first, second = torch.combinations(torch.arange(edges.shape[1])).T
+    differ = edges[0, first] != edges[0, second]
+    first, second = first[differ], second[differ]
     pairs = [torch.cat((lengths[first], lengths[second]), 2) for lengths in (one, other)]
-    whole = [lengths.permute(2, 1, 0) for lengths in (one, other)]
-    return {
-        "single": float(mmd(one, other).mean()),
-        "pair": float(mmd(*pairs).mean()),
-        "all": float(mmd(*whole).mean()) if edges.shape[1] else float("nan"),
-    }
+    whole = [lengths.permute(2, 1, 0)[: edges.shape[1]] for lengths in (one, other)]
+    return {"single": mmd(one, other), "pair": mmd(*pairs), "all": mmd(*whole)}
 
 
 def heavy_edges(molecule: Molecule) -> Tensor:
@@ -164,12 +168,11 @@ def mean_and_median(rows: Sequence[Mapping[str, float]]) -> dict[str, dict[str, 
     Args:
         rows: one mapping a molecule, all with the same names.
     """
-    columns = {name: np.array([row[name] for row in rows], dtype=float) for name in rows[0]}
-    return {
-        name: {
-            "mean": float(np.nanmean(values)) if not np.isnan(values).all() else float("nan"),
-            "median": float(np.nanmedian(values)) if not np.isnan(values).all() else float("nan"),
-            "missing": int(np.isnan(values).sum()),
-        }
-        for name, values in columns.items()
-    }
+    return {name: summarized(np.array([row[name] for row in rows], dtype=float)) for name in rows[0]}
+
+
+def summarized(values: np.ndarray) -> dict[str, float]:
+    """Mean and median of (K,) values, and how many are NaN, which are left out of both."""
+    known = values[~np.isnan(values)]
+    mean, median = (float(np.mean(known)), float(np.median(known))) if known.size else (float("nan"), float("nan"))
+    return {"mean": mean, "median": median, "missing": len(values) - len(known)}

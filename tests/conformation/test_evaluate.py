@@ -77,6 +77,13 @@ def test_methods_on_the_same_molecules(molecules, tmp_path):
     assert summary["exact"]["cov_recall"]["mean"] == 1.0 and summary["exact"]["mat_recall"]["mean"] < 1e-3
     assert summary["long"]["cov_recall"]["mean"] == 0.0 and summary["long"]["mat_recall"]["median"] > 0.5
     assert summary["exact"]["mmd_single"]["mean"] < summary["long"]["mmd_single"]["mean"]
+    # As published: over the distances of all molecules together, of which they have different numbers.
+    for name in ("single", "pair", "all"):
+        values = np.concatenate([each.mmds[name] for each in result.results["long"]])
+        assert summary["long"][f"mmd_{name}"] == {"mean": values.mean(), "median": np.median(values), "missing": 0}
+    means = [each.values["mmd_single"] for each in result.results["long"]]
+    assert summary["long"]["mmd_single"]["mean"] != pytest.approx(np.mean(means), rel=1e-6)
+    assert means[0] == result.results["long"][0].mmds["single"].mean()
     assert 0 < summary["ETKDG"]["mat_recall"]["mean"] < summary["long"]["mat_recall"]["mean"]
     one = result.results["long"][1]
     assert one.closest.shape == (2,) and one.pair.shape == (2, molecules[1].num_atoms, 3)
@@ -97,6 +104,8 @@ def test_molecules_without_enough_conformers_are_skipped(molecules, tmp_path):
     references = Store(
         write(tmp_path / "references", first_conformers(molecules, 2) + first_conformers(molecules[:1], 0))
     )
+    with pytest.raises(OptionError, match=r"\(4 skipped\). CCCO: it has 2 reference conformers, fewer than 3."):
+        evaluate(references, {}, baselines=(), least_references=3)
     short = [molecules[0], molecules[1].with_conformers(molecules[1].positions[:3])]
     result = evaluate(references, {"short": Store(write(tmp_path / "short", short))}, baselines=())
     # The third molecule is not among the generated ones at all.

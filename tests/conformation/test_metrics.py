@@ -9,6 +9,7 @@ import torch
 from clof_ext.conformation.metrics import (
     coverage,
     distance_mmd,
+    distance_mmds,
     distances,
     ensemble_properties,
     heavy_edges,
@@ -90,7 +91,7 @@ def test_heavy_edges_and_their_lengths():
 
 
 def test_distances_of_ensembles():
-    """A chain of three heavy atoms: two bonds and the edge between its ends; three edges, three pairs of edges."""
+    """A chain of three heavy atoms: two bonds and the edge between its ends; of three pairs of edges one has one i."""
     chain = ("CCC without hydrogens", [6, 6, 6], [(0, 1, 1), (1, 2, 1)])
     reference, generated = molecule(chain, 3, seed=1), molecule(chain, 4, seed=2)
     edges = heavy_edges(reference)
@@ -98,10 +99,13 @@ def test_distances_of_ensembles():
     one, other = distances(reference.positions, edges), distances(generated.positions, edges)
     found = distance_mmd(reference, reference.positions, generated.positions)
     single = [float(mmd(one[None, :, [k]], other[None, :, [k]])) for k in range(3)]
-    pair = [float(mmd(one[None][:, :, ks], other[None][:, :, ks])) for ks in ([0, 1], [0, 2], [1, 2])]
+    pair = [float(mmd(one[None][:, :, ks], other[None][:, :, ks])) for ks in ([0, 2], [1, 2])]
     assert found["single"] == pytest.approx(np.mean(single))
     assert found["pair"] == pytest.approx(np.mean(pair))
     assert found["all"] == pytest.approx(float(mmd(one[None], other[None])))
+    each = distance_mmds(reference, reference.positions, generated.positions)
+    assert each["single"].tolist() == pytest.approx(single) and each["pair"].tolist() == pytest.approx(pair)
+    assert each["all"].tolist() == [found["all"]]
     same = distance_mmd(reference, reference.positions, reference.positions)
     assert max(map(abs, same.values())) < 1e-12
 
@@ -109,6 +113,7 @@ def test_distances_of_ensembles():
 def test_distances_where_there_are_too_few_edges():
     of_water = distance_mmd(molecule(WATER), *molecule(WATER).positions[:, None])
     assert all(math.isnan(value) for value in of_water.values())
+    assert all(len(each) == 0 for each in distance_mmds(molecule(WATER), *molecule(WATER).positions[:, None]).values())
     of_cyanide = distance_mmd(molecule(CYANIDE), *molecule(CYANIDE).positions[:, None])
     assert of_cyanide["single"] == of_cyanide["all"] and math.isnan(of_cyanide["pair"])
 
