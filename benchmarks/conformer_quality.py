@@ -45,12 +45,13 @@ def make_all(
     stores, reports = {}, {}
     for variant, name in plans:
         label, start = f"{variant}, {name}", time.perf_counter()
-        made, report = generate(nets[variant], molecules, counts, SAMPLERS[name](), seed=seed)
+        sampler = SAMPLERS[name](nets[variant].sigmas.detach())
+        made, report = generate(nets[variant], molecules, counts, sampler, seed=seed)
         reports[label] = {
             "chains": report.chains,
             "restarted": report.restarted,
             "failed": report.failed,
-            "calls_per_chain": SAMPLERS[name]().calls,
+            "calls_per_chain": sampler.calls,
             "seconds": round(time.perf_counter() - start, 1),
         }
         path = folder / f"{label}.mols"

@@ -20,3 +20,15 @@ def noise_levels(begin: float = SIGMA_BEGIN, end: float = SIGMA_END, n_levels: i
             f"begin, end and n_levels must be 0 < end < begin and n_levels > 1; got {begin}, {end}, {n_levels}."
         )
     return torch.linspace(math.log(begin), math.log(end), n_levels, dtype=torch.float64).exp().float()
+
+
+def checked_levels(sigmas: Tensor) -> Tensor:
+    """A float32 copy of levels of noise.
+
+    Raises:
+        ValueError: they are not two or more falling positive numbers, (L,).
+    """
+    levels = sigmas.detach().float().clone()
+    if levels.ndim != 1 or len(levels) < 2 or not bool((levels[:-1] > levels[1:]).all() and levels[-1] > 0):
+        raise ValueError(f"sigmas must be two or more falling positive numbers; got {sigmas.tolist()}.")
+    return levels

@@ -7,6 +7,7 @@ numbers that they draw and the guard that looks at each new state.
 import math
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import partial
 from itertools import pairwise
 from typing import Protocol
 
@@ -48,7 +49,7 @@ class Langevin:
     the levels, x += 1/2 (sigma_k^2 - sigma_k+1^2) score(x, sigma_k), of any length.
 
     Attributes:
-        sigmas: levels of noise in angstrom, falling.
+        sigmas: levels of noise in angstrom, falling, those of the network.
         steps: at each level.
         step_size: of the smallest level, in angstrom^2.
         predictor: predictor-corrector sampling.
@@ -97,7 +98,7 @@ class Solver:
     decay = exp(-s) and spread = 0: the probability-flow ODE. The last level gives D itself, free of noise.
 
     Attributes:
-        sigmas: levels of noise in angstrom, falling; one call for each.
+        sigmas: levels of noise in angstrom, falling, from the network's first to its last; one call for each.
         stochastic: the SDE, which forgets errors of earlier steps, or the ODE.
 
     Source: Lu et al., 2022 (arXiv 2211.01095), for a variance-exploding diffusion.
@@ -127,9 +128,14 @@ class Solver:
         return guard(pos + levels[-1] ** 2 * score(pos, levels[-1]))
 
 
-SAMPLERS: dict[str, Callable[[], Sampler]] = {
+def _solver(sigmas: Tensor, **options: bool) -> Solver:
+    return Solver(noise_levels(sigmas[0].item(), sigmas[-1].item(), SOLVER_LEVELS), **options)
+
+
+# By name, for a network with these levels of noise.
+SAMPLERS: dict[str, Callable[[Tensor], Sampler]] = {
     "langevin": Langevin,
-    "predictor-corrector": lambda: Langevin(predictor=True),
-    "solver": Solver,
-    "ode": lambda: Solver(stochastic=False),
+    "predictor-corrector": partial(Langevin, predictor=True),
+    "solver": _solver,
+    "ode": partial(_solver, stochastic=False),
 }

@@ -16,7 +16,7 @@ from ..reference.edge_frame import safe_norm
 from .directed import DirectedEdges, directed, pair_product
 from .edge_attention import edge_attention, edge_product
 from .neighbourhoods import Neighbourhoods, neighbourhoods
-from .noise import noise_levels
+from .noise import checked_levels, noise_levels
 from .waves import Waves
 
 N_TYPES = 100
@@ -46,19 +46,24 @@ class ScoreNetwork(nn.Module):
         hidden_dim: H; a multiple of heads.
         heads: of the attention.
         dropout: of attention weights and in the feed-forward networks, in training mode.
+        sigmas: (L,) levels of noise in angstrom, falling, for training and sampling; ``noise_levels()`` if None.
+            Weights bring their own: ``load_state_dict`` takes any number of levels.
 
     Raises:
-        ValueError: hidden_dim is no multiple of heads.
+        ValueError: hidden_dim is no multiple of heads, or sigmas are not two or more falling positive numbers.
 
     Source: Du et al., ICML 2022, section 6.2 and appendix; ``EquiDistanceScoreMatch`` of the published program.
     """
 
-    def __init__(self, hidden_dim: int = 288, *, heads: int = 8, dropout: float = 0.1) -> None:
+    def __init__(
+        self, hidden_dim: int = 288, *, heads: int = 8, dropout: float = 0.1, sigmas: Tensor | None = None
+    ) -> None:
         super().__init__()
         if heads < 1 or hidden_dim % heads:
             raise ValueError(f"hidden_dim must be a multiple of heads, {heads}; got {hidden_dim}.")
         self.hidden_dim, self.heads, self.dropout = hidden_dim, heads, dropout
-        self.sigmas = nn.Parameter(noise_levels(), requires_grad=False)
+        self.sigmas = nn.Parameter(noise_levels() if sigmas is None else checked_levels(sigmas), requires_grad=False)
+        self.register_load_state_dict_pre_hook(_make_room_for_levels)
         self.node_emb = nn.Embedding(N_TYPES, hidden_dim)
         self.edge_emb = nn.Embedding(N_TYPES, hidden_dim)
         self.dist_gaussian_fourier = Waves(hidden_dim)
@@ -136,6 +141,12 @@ class ScoreNetwork(nn.Module):
             return (torch.addmm(bias, angles, by_angle.T) + waves).relu()
         shares = torch.cat((angles, torch.ones_like(angles[:, :1])), 1)
         return table.with_rows(torch.cat((by_angle.T, bias[None])), shares).read(relu=True)
+
+
+def _make_room_for_levels(network: ScoreNetwork, state: dict[str, Tensor], prefix: str, *_: object) -> None:
+    levels = state.get(f"{prefix}sigmas")
+    if levels is not None and levels.ndim == 1:
+        network.sigmas.data = levels.detach().to(network.sigmas, copy=True)
 
 
 class _Layers(nn.Module):

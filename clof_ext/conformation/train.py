@@ -1,7 +1,7 @@
 """Training of a score network on the conformers of a store."""
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import torch
@@ -11,7 +11,7 @@ from ..training import OptionError, Processes, Trainer, load_model
 from .dataset import Conformers, split
 from .losses import Perturbed, perturb, score_matching_loss
 from .molecule import collate
-from .noise import N_LEVELS, noise_levels
+from .noise import noise_levels
 from .recipe import TrainingRecipe
 from .score_network import ScoreNetwork
 from .store import Store
@@ -29,12 +29,14 @@ class Denoising:
         train, valid: conformers.
         processes: this process among all.
         batch_size: conformers of a batch over all processes; the last, short batch of an epoch is dropped.
+        sigmas: (L,) levels of noise in angstrom.
     """
 
     train: Conformers
     valid: Conformers
     processes: Processes
     batch_size: int
+    sigmas: Tensor = field(default_factory=noise_levels)
     unit = "conformer"
 
     def __post_init__(self) -> None:
@@ -49,7 +51,7 @@ class Denoising:
 
     def batches(self, generator: torch.Generator) -> Iterator[Perturbed]:
         order = torch.randperm(len(self.train), generator=generator)[: self.size]
-        levels = torch.randint(N_LEVELS, order.shape, generator=generator)
+        levels = torch.randint(len(self.sigmas), order.shape, generator=generator)
         for numbers, drawn in zip(order.split(self.batch_size), levels.split(self.batch_size), strict=True):
             mine, mine_drawn = self.processes.share(numbers), self.processes.share(drawn)
             yield self._perturbed(self.train, mine, mine_drawn)
@@ -65,7 +67,7 @@ class Denoising:
         for mine in numbers.tensor_split(self.processes.count)[self.processes.rank].split(VALIDATED):
             if len(mine):
                 generator = torch.Generator().manual_seed(VALIDATION_SEED + int(mine[0]))
-                batch = self._perturbed(self.valid, mine, mine % N_LEVELS, generator)
+                batch = self._perturbed(self.valid, mine, mine % len(self.sigmas), generator)
                 total += denoising_losses(model, batch).double().sum()
         return self.processes.total(total).item() / len(self.valid)
 
@@ -73,7 +75,7 @@ class Denoising:
         self, conformers: Conformers, numbers: Tensor, levels: Tensor, generator: torch.Generator | None = None
     ) -> Perturbed:
         molecules = collate([conformers[number] for number in numbers.tolist()]).to(self.processes.device)
-        return perturb(molecules, noise_levels()[levels].to(self.processes.device), generator)
+        return perturb(molecules, self.sigmas[levels].to(self.processes.device), generator)
 
 
 def denoising_losses(model: nn.Module, batch: Perturbed) -> Tensor:
@@ -137,7 +139,8 @@ def train(
     torch.manual_seed(recipe.seed)
     network = recipe.make_network().to(processes.device)
     optimizer = recipe.make_optimizer(network)
-    task = Denoising(Conformers(store, parts.train), Conformers(store, parts.valid), processes, recipe.batch_size)
+    sets = Conformers(store, parts.train), Conformers(store, parts.valid)
+    task = Denoising(*sets, processes, recipe.batch_size, network.sigmas.detach().cpu())
     config = {**recipe.describe(), "bfloat16": bfloat16, "held_out": held_out, "data": store.settings}
     return Trainer(
         network,

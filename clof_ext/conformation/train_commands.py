@@ -96,7 +96,7 @@ def _sample(options: argparse.Namespace) -> int:
     network, config = load_network(options.model)
     molecules = _asked_for(options, config)[: options.limit]
     counts = [options.count or GENERATED_PER_REFERENCE * molecule.num_conformers for molecule in molecules]
-    sampler = SAMPLERS[options.sampler]()
+    sampler = SAMPLERS[options.sampler](network.sigmas.detach().cpu())
     made, report = generate(network.to(options.device), molecules, counts, sampler, seed=options.seed)
     print(
         f"{report.chains} chains, {report.calls} calls of the network on batches; {report.restarted} runs made again, "

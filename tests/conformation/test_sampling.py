@@ -30,7 +30,7 @@ def draw(sampler, n_points: int = 1500, score=gaussian_score) -> Tensor:
 
 @pytest.mark.parametrize("name", SAMPLERS)
 def test_samplers_give_a_gaussian_from_its_score(name: str):
-    sampler = SAMPLERS[name]()
+    sampler = SAMPLERS[name](noise_levels())
     samples = draw(sampler)
     n = samples.numel()
     # Four standard errors; what the flow keeps of a start that is not centred on the mean; the width that steps of a
@@ -41,15 +41,24 @@ def test_samplers_give_a_gaussian_from_its_score(name: str):
 
 @pytest.mark.parametrize("name", SAMPLERS)
 def test_calls_are_counted_right(name: str):
-    sampler, calls = SAMPLERS[name](), []
+    sampler, calls = SAMPLERS[name](noise_levels()), []
     draw(sampler, 1, lambda pos, sigma: calls.append(sigma) or gaussian_score(pos, sigma))
     assert len(calls) == sampler.calls
     assert calls == sorted(calls, reverse=True)
 
 
 def test_the_solvers_need_a_tenth_of_the_published_calls():
-    assert 10 * SAMPLERS["solver"]().calls <= SAMPLERS["langevin"]().calls
-    assert 10 * SAMPLERS["ode"]().calls <= SAMPLERS["langevin"]().calls
+    calls = {name: make(noise_levels()).calls for name, make in SAMPLERS.items()}
+    assert 10 * calls["solver"] <= calls["langevin"] and 10 * calls["ode"] <= calls["langevin"]
+
+
+@pytest.mark.parametrize("name", SAMPLERS)
+def test_samplers_walk_down_the_levels_of_the_network(name: str):
+    sigmas, seen = noise_levels(3.0, 0.2, 7), []
+    draw(SAMPLERS[name](sigmas), 1, lambda pos, sigma: seen.append(sigma) or gaussian_score(pos, sigma))
+    assert (seen[0], seen[-1]) == pytest.approx((3.0, 0.2))
+    if name in ("langevin", "predictor-corrector"):
+        assert sorted(set(seen), reverse=True) == sigmas.tolist()
 
 
 def test_the_probability_flow_is_of_second_order():

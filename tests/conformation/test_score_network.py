@@ -14,6 +14,7 @@ from clof_ext.conformation import neighbourhoods as near_module
 from clof_ext.conformation.directed import directed, pair_product
 from clof_ext.conformation.edge_attention import edge_attention, edge_product
 from clof_ext.conformation.neighbourhoods import neighbourhoods
+from clof_ext.conformation.noise import noise_levels
 from clof_ext.conformation.score_network import ScoreNetwork
 from clof_ext.conformation.waves import Waves
 from tests.golden_cases import GRADIENT_FACTOR, STORAGE_ROUNDING, assert_close, load
@@ -260,3 +261,20 @@ def test_wrong_arguments_are_named():
         network.score(pos, atom_type, edge_index, edge_type[:-1], sigma)
     with pytest.raises(ValueError, match="hidden_dim must be a multiple of heads, 8; got 12"):
         ScoreNetwork(12)
+
+
+def test_levels_of_noise_are_the_caller_s_and_come_with_weights():
+    assert torch.equal(ScoreNetwork(16).sigmas, noise_levels())
+    sigmas = noise_levels(5.0, 0.1, 7)
+    published = ScoreNetwork(16, sigmas=sigmas).state_dict()
+    assert torch.equal(published["sigmas"], sigmas)
+    network = ScoreNetwork(16).double()
+    network.load_state_dict(published)
+    assert torch.equal(network.sigmas, sigmas.double()) and not network.sigmas.requires_grad
+    assert published["sigmas"].data_ptr() != network.sigmas.data_ptr()
+
+
+@pytest.mark.parametrize("sigmas", [[1.0], [1.0, 1.0], [1.0, 2.0], [1.0, 0.0], [[2.0, 1.0]]])
+def test_wrong_levels_of_noise_are_named(sigmas):
+    with pytest.raises(ValueError, match="sigmas must be two or more falling positive numbers; got "):
+        ScoreNetwork(16, sigmas=torch.tensor(sigmas))

@@ -80,6 +80,13 @@ def test_validation_is_the_same_every_time(store):
         assert task.validate(network) == pytest.approx(1.5, rel=0.3)
 
 
+def test_the_noise_is_of_the_given_levels(store):
+    sigmas = torch.tensor([3.0, 0.5])
+    task = Denoising(Conformers(store), Conformers(store), ALONE, 6, sigmas)
+    seen = torch.cat([batch.sigma for batch in task.batches(torch.Generator().manual_seed(0))])
+    assert set(seen.flatten().tolist()) == {3.0, 0.5}
+
+
 def test_parts_are_disjoint_and_complete():
     parts = parts_of(50, 10, 3)
     assert (len(parts.train), len(parts.valid), len(parts.test)) == (30, 10, 10)
@@ -149,7 +156,7 @@ def test_train_and_sample_from_the_command_line(store, tmp_path, monkeypatch, ca
 
     assert set(train_commands.RELAXATIONS) == set(RELAXATIONS)
     assert set(train_commands.FORMATS) == set(WRITERS)
-    monkeypatch.setitem(train_commands.SAMPLERS, "solver", lambda: Solver(noise_levels(n_levels=5)))
+    monkeypatch.setitem(train_commands.SAMPLERS, "solver", lambda sigmas: Solver(sigmas[::12]))
     monkeypatch.setitem(train_commands.RECIPES, "small", TINY)
     run = tmp_path / "run"
     common = ["conformers", "train", str(store.path), str(run), "--recipe", "small", "--held-out", "2"]
