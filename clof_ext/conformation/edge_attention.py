@@ -157,7 +157,7 @@ class _EdgeProduct(torch.autograd.Function):
     def backward(ctx, grad):
         h, edge, weight, before = ctx.saved_tensors
         near, hidden = ctx.near, h.shape[1]
-        grad_before = grad * before.sigmoid()
+        grad_before = torch.ops.aten.softplus_backward(grad, before, 1, 20)
         grad_edge = grad_before @ weight[:, hidden:]
         grad_h, grad_weight = torch.zeros_like(h), torch.zeros_like(weight)
         torch.mm(grad_before.T, edge, out=grad_weight[:, hidden:])

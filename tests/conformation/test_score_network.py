@@ -187,13 +187,19 @@ def test_attention_agrees_with_its_definition(dropout: bool, monkeypatch):
 @pytest.mark.parametrize("pairs", [False, True])
 def test_edge_product_agrees_with_its_definition(pairs: bool, monkeypatch):
     near, (_, h, edge, *_) = attention_inputs(monkeypatch)
-    weight, bias = (torch.randn(size, dtype=torch.float64, requires_grad=True) for size in ((5, 12), (5,)))
+    weight, bias = (torch.randn(size, dtype=torch.float64) for size in ((5, 12), (5,)))
+    # From 20 on torch's softplus is linear, and its derivative 1.
+    bias[0] = 25
+    weight[0] *= 0.1
+    weight.requires_grad_()
+    bias.requires_grad_()
     if pairs:
         edges = directed(torch.stack((near.source, near.target)), len(h))
         actual = pair_product(h, weight[:, :6], torch.nn.functional.linear(edge, weight[:, 6:], bias), edges)
     else:
         actual = edge_product(h, edge, weight, bias, near)
     plain = torch.cat((h[near.source] * h[near.target], edge), 1) @ weight.T + bias
+    assert plain[:, 0].min() > 20
     expected = torch.nn.functional.softplus(plain)
     assert_close(actual, expected, 1e-12, "edge product")
     cotangent = torch.randn_like(expected)
