@@ -23,7 +23,7 @@ Simulator = Callable[[Law, Systems, int, int], tuple[Array, Array]]
 def simulate(
     kind: str,
     n_particles: int,
-    seeds: Sequence[int],
+    seeds: Sequence[int] | np.ndarray | Tensor,
     *,
     n_steps: int = 5000,
     sample_every: int = 100,
@@ -44,7 +44,8 @@ def simulate(
     Args:
         kind: one of the four above.
         n_particles: number of particles n, at least 1.
-        seeds: S seeds of NumPy's legacy generator, integers in [0, 2**32); equal seeds make equal systems.
+        seeds: S seeds of NumPy's legacy generator, integers in [0, 2**32), or an array or tensor (S,) of them; equal
+            seeds make equal systems.
         n_steps: number of steps, more than ``sample_every``.
         sample_every: steps between two frames.
         backend: force ``"reference"`` or ``"cpu"``, both on the CPU. ``"reference"`` (NumPy, 5 to 40 ms a system of 5
@@ -71,7 +72,7 @@ def simulate(
     whole_number(n_particles, 1, "n_particles")
     whole_number(sample_every, 1, "sample_every")
     whole_number(n_steps, sample_every + 1, "n_steps")
-    _check_seeds(seeds)
+    seeds = _checked_seeds(seeds)
     run = _simulator(backend)
     systems = initial_systems(kind, n_particles, seeds)
     shape = (len(systems), (n_steps - 1) // sample_every, n_particles, 3)
@@ -129,10 +130,15 @@ def _rule(library: str) -> None:
 _register.register_rule(_rule)
 
 
-def _check_seeds(seeds: Sequence[int]) -> None:
-    if len(seeds) == 0:
+def _checked_seeds(seeds: Sequence[int] | np.ndarray | Tensor) -> list[int]:
+    """As a list, of which errors name the first wrong one."""
+    values = seeds.tolist() if isinstance(seeds, np.ndarray | Tensor) else list(seeds)
+    if not isinstance(values, list):
+        raise TypeError(f"seeds must be a sequence of integers; got the number {values}.")
+    if not values:
         raise ValueError("seeds must hold at least one seed; got none.")
-    for position, seed in enumerate(seeds):
+    for position, seed in enumerate(values):
         whole_number(seed, 0, f"seeds[{position}]")
         if seed > MAX_SEED:
             raise ValueError(f"seeds[{position}] must be below 2**32; got {seed}.")
+    return values

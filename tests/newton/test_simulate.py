@@ -135,6 +135,13 @@ def test_a_system_depends_on_its_seed_alone(backend):
         assert tensor[6:7].ne(alone).any()
 
 
+@pytest.mark.parametrize("seeds", [range(2, 5), (2, 3, 4), np.arange(2, 5), torch.arange(2, 5)], ids=type)
+def test_seeds_in_any_sequence(seeds):
+    expected = simulate("charged", 2, [2, 3, 4], n_steps=3, sample_every=1)
+    for tensor, other in zip(simulate("charged", 2, seeds, n_steps=3, sample_every=1), expected, strict=True):
+        assert torch.equal(tensor, other)
+
+
 def test_initial_states_are_those_of_the_global_legacy_generator():
     systems = initial_systems("charged", 7, [3, 11])
     np.random.seed(11)
@@ -306,6 +313,9 @@ WRONG = [
     ({"seeds": []}, ValueError, "seeds must hold at least one seed; got none."),
     ({"seeds": [0, -1]}, ValueError, r"seeds\[1\] must be at least 0; got -1."),
     ({"seeds": [2**32]}, ValueError, r"seeds\[0\] must be below 2\*\*32; got 4294967296."),
+    ({"seeds": torch.zeros(0, dtype=torch.int64)}, ValueError, "seeds must hold at least one seed; got none."),
+    ({"seeds": torch.tensor(3)}, TypeError, "seeds must be a sequence of integers; got the number 3."),
+    ({"seeds": torch.rand(2)}, TypeError, r"seeds\[0\] must be an integer; got float."),
     ({"seeds": [0.5]}, TypeError, r"seeds\[0\] must be an integer; got float."),
     ({"sample_every": 0}, ValueError, "sample_every must be at least 1; got 0."),
     ({"n_steps": 100}, ValueError, "n_steps must be at least 101; got 100."),
