@@ -28,7 +28,8 @@ class Denoising:
     Attributes:
         train, valid: conformers.
         processes: this process among all.
-        batch_size: conformers of a batch over all processes; the last, short batch of an epoch is dropped.
+        batch_size: conformers of a batch over all processes; the last batch of an epoch is shorter where it does not
+            divide them. What several processes cannot share evenly is left out of the epoch.
         sigmas: (L,) levels of noise in angstrom.
     """
 
@@ -47,7 +48,7 @@ class Denoising:
 
     @property
     def size(self) -> int:
-        return len(self.train) // self.batch_size * self.batch_size
+        return len(self.train) // self.processes.count * self.processes.count
 
     def batches(self, generator: torch.Generator) -> Iterator[Perturbed]:
         order = torch.randperm(len(self.train), generator=generator)[: self.size]

@@ -69,6 +69,22 @@ def test_a_batch_is_shared_between_processes_and_the_same_in_sum(store):
         assert torch.equal(batch.sigma, torch.cat([part.sigma for part in parts]))
 
 
+def test_an_epoch_is_all_conformers_in_batches_of_which_the_last_is_short(store):
+    conformers = Conformers(store)
+    task = Denoising(conformers, conformers, ALONE, 7)
+    batches = list(task.batches(torch.Generator().manual_seed(0)))
+    assert [batch.molecules.num_graphs for batch in batches] == [7, 7, 4] and task.size == 18
+    seen = torch.cat([batch.molecules.pos for batch in batches])
+    whole = collate([conformers[number] for number in range(18)]).pos
+    assert torch.equal(seen.sort(0).values, whole.sort(0).values)
+
+
+def test_processes_leave_out_what_they_cannot_share(store):
+    task = Denoising(Conformers(store), Conformers(store), Processes(0, 4, torch.device("cpu")), 12)
+    batches = list(task.batches(torch.Generator().manual_seed(0)))
+    assert [batch.molecules.num_graphs for batch in batches] == [3, 1] and task.size == 16
+
+
 def test_validation_is_the_same_every_time(store):
     conformers = Conformers(store)
     task = Denoising(conformers, conformers, ALONE, 6)
