@@ -16,7 +16,7 @@ from torch.optim.swa_utils import AveragedModel
 from tqdm import tqdm
 
 from .average import moving_average
-from .checkpoint import save_model
+from .checkpoint import load_model, save_model
 from .distributed import Processes
 from .errors import FileError, TrainingError
 from .files import load, save
@@ -98,7 +98,7 @@ class Trainer:
         """Train to the last epoch, from the folder's checkpoint if there is one; returns the history.
 
         Raises:
-            FileError: the checkpoint is damaged or of another config.
+            FileError: the checkpoint is damaged or of another config, or the best network is damaged or missing.
             TrainingError: the loss is not finite.
         """
         self._resume()
@@ -195,6 +195,14 @@ class Trainer:
         for name, part in self._parts().items():
             part.load_state_dict(state[name])
         self.history = state["history"]
+        if best_epoch(self.history):
+            self._check_best()
+
+    def _check_best(self) -> None:
+        try:
+            load_model(self.folder / BEST)
+        except FileError as error:
+            raise FileError(f"{error} Remove {self.folder} to train anew: what is left cannot make it again.") from None
 
     def _parts(self) -> dict[str, Any]:
         """What has a state."""

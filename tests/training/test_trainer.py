@@ -54,6 +54,16 @@ def without_times(history):
 OPTIONS = [{}, {"average_decay": 0.9}, {"schedule": "plateau", "validate_every": 1}, {"clip_norm": 0.1}]
 
 
+@pytest.mark.parametrize("epochs", [6, 8])
+@pytest.mark.parametrize("content", [None, b"x" * 50])
+def test_a_training_without_its_best_network_says_so(tmp_path, content, epochs):
+    make_trainer(tmp_path, epochs=6).fit()
+    best = tmp_path / "best.safetensors"
+    best.unlink() if content is None else best.write_bytes(content)
+    with pytest.raises(FileError, match=r"best.safetensors (does not exist|is truncated).* Remove .* to train anew"):
+        make_trainer(tmp_path, epochs=epochs).fit()
+
+
 @pytest.mark.parametrize("options", OPTIONS)
 def test_going_on_after_any_epoch_changes_nothing(tmp_path, options):
     whole = make_trainer(tmp_path / "whole", **options)
