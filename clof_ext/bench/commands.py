@@ -9,7 +9,7 @@ from pathlib import Path
 
 import torch
 
-from ..training import OptionError
+from ..training import OptionError, check_device
 from . import compare, machine, record
 from .agreement import DisagreementError
 from .measure import DTYPES, PASSES, Job, measure
@@ -89,8 +89,7 @@ def _check(options: argparse.Namespace) -> None:
             raise OptionError(f"--{name.replace('_', '-')} must be at least {least.get(name, 1)}; got {value}.")
     if options.seconds < 0:
         raise OptionError(f"--seconds must be at least 0; got {options.seconds:g}.")
-    if options.device == "cuda" and not torch.cuda.is_available():
-        raise OptionError("--device cuda needs a CUDA device; torch finds none.")
+    check_device(options.device)
 
 
 def jobs(options: argparse.Namespace) -> Iterator[Job]:

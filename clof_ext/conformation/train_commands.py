@@ -88,11 +88,13 @@ def _add_sample(commands: "argparse._SubParsersAction") -> None:
 
 
 def _sample(options: argparse.Namespace) -> int:
+    from ..training import check_device
     from .generate import generate
     from .store import StoreWriter
     from .train import load_network
     from .write import WRITERS
 
+    check_device(options.device)
     network, config = load_network(options.model)
     molecules = _asked_for(options, config)[: options.limit]
     counts = [options.count or GENERATED_PER_REFERENCE * molecule.num_conformers for molecule in molecules]

@@ -8,7 +8,7 @@ from pathlib import Path
 import torch
 
 from .._check import MODES
-from ..training import OptionError, best_epoch, processes
+from ..training import OptionError, best_epoch, check_device, processes
 from .evaluate import load_network
 from .networks import NETWORKS
 from .plots import plot_predictions, plot_rollouts, plot_trajectories
@@ -117,6 +117,7 @@ def _add_evaluate(steps: argparse._SubParsersAction) -> None:
 
 
 def _evaluate(options: argparse.Namespace) -> int:
+    check_device(options.device)
     trajectories = load_trajectories(split_path(options.data, options.split)).to(options.device)
     reports = []
     for path in options.runs:

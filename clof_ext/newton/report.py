@@ -10,7 +10,7 @@ from pathlib import Path
 import torch
 
 from .._version import __version__
-from ..training import replace_file
+from ..training import FileError, replace_file
 from .evaluate import (
     equivariance_error,
     load_network,
@@ -37,6 +37,9 @@ def evaluate_run(path: Path, trajectories: Trajectories, split: str, *, roll: bo
         A dict of plain values: name; recipe and data of the training; epoch, valid_loss; n_parameters; split, set (its
         parameters) and errors on it; equivariance_error; microseconds_per_system; rollout; from the folder
         training_seconds and history, rows of epoch, training and validation loss; environment.
+
+    Raises:
+        FileError: a sentence about a file that is missing, damaged or of another kind.
     """
     network, trained = load_network(path)
     device = trajectories.loc.device
@@ -106,12 +109,16 @@ def _training(path: Path) -> dict:
     metrics = (path if path.is_dir() else path.parent) / METRICS
     if not metrics.exists():
         return {"training_seconds": None, "history": None}
-    rows = json.loads(metrics.read_text())
-    validated = [row for row in rows if row["valid_loss"] is not None]
-    return {
-        "training_seconds": sum(row["seconds"] for row in rows),
-        "history": [[row["epoch"], row["train_loss"], row["valid_loss"]] for row in validated],
-    }
+    try:
+        rows = json.loads(metrics.read_text())
+        validated = [row for row in rows if row["valid_loss"] is not None]
+        return {
+            "training_seconds": sum(row["seconds"] for row in rows),
+            "history": [[row["epoch"], row["train_loss"], row["valid_loss"]] for row in validated],
+        }
+    except (ValueError, KeyError, TypeError) as error:
+        sentence = f"{metrics} is damaged ({type(error).__name__}: {error}). Remove it to evaluate without its history."
+        raise FileError(sentence) from None
 
 
 def _processor() -> str:

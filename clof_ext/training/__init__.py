@@ -1,7 +1,7 @@
 """What the two tasks share: files, checkpoints, the training loop, several processes, plots."""
 
 from .checkpoint import TrainedModel, load_model, save_model
-from .distributed import Processes, processes
+from .distributed import Processes, check_device, processes
 from .errors import ExplainedError, FileError, MissingPackageError, OptionError, TrainingError
 from .extras import extra
 from .files import load, replace_file, save
@@ -20,6 +20,7 @@ __all__ = [
     "Trainer",
     "TrainingError",
     "best_epoch",
+    "check_device",
     "extra",
     "figure",
     "load",

@@ -55,13 +55,23 @@ class Processes:
         return DistributedDataParallel(model, find_unused_parameters=True)
 
 
+def check_device(device: str) -> None:
+    """Raise OptionError where ``"cuda"`` is asked for and there is none."""
+    if device == "cuda" and not torch.cuda.is_available():
+        raise OptionError("--device cuda needs a CUDA device; torch finds none.")
+
+
 @contextmanager
 def processes(device: str = "cpu") -> Iterator[Processes]:
     """Join the processes that torchrun started, or stand alone where it did not.
 
     Args:
         device: ``"cpu"`` or ``"cuda"``; with several GPUs each process takes the one of its local rank.
+
+    Raises:
+        OptionError: there is no such device.
     """
+    check_device(device)
     count = int(os.environ.get("WORLD_SIZE", "1"))
     if count == 1:
         yield Processes(0, 1, torch.device(device))

@@ -114,3 +114,32 @@ def test_foreign_networks_get_a_sentence(tmp_path, capsys):
     ):
         assert cli.main(["newton", "evaluate", str(tmp_path), str(tmp_path / run)]) == 2
         assert message in capsys.readouterr().err
+
+
+def test_a_damaged_history_gets_a_sentence(tmp_path, capsys):
+    sizes = ("--train", "8", "--valid", "4", "--test", "4")
+    cli.main(["newton", "simulate", "es3", "--out", str(tmp_path), *sizes])
+    small = ("--network", "linear", "--batch-size", "8", "--epochs", "1", "--device", "cpu")
+    assert cli.main(["newton", "train", str(tmp_path), "--out", str(tmp_path / "run"), *small]) == 0
+    for content in ('[{"epoch": 1', "[1]", "{}x"):
+        (tmp_path / "run" / "metrics.json").write_text(content)
+        assert cli.main(["newton", "evaluate", str(tmp_path), str(tmp_path / "run"), "--device", "cpu"]) == 2
+        assert "metrics.json is damaged (" in capsys.readouterr().err
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="there is a CUDA device")
+@pytest.mark.parametrize(
+    "words",
+    [
+        ("newton", "train", "DATA", "--out", "out"),
+        ("newton", "evaluate", "DATA", "run"),
+        ("conformers", "train", "made.mols", "out"),
+        ("conformers", "sample", "best.safetensors", "list.smi", "out"),
+    ],
+)
+def test_a_missing_gpu_gets_a_sentence(words, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    simulate = ["newton", "simulate", "es3", "--out", "DATA", "--train", "1", "--valid", "1", "--test", "1"]
+    assert cli.main(simulate) == 0
+    assert cli.main([*words, "--device", "cuda"]) == 2
+    assert capsys.readouterr().err == "clof-ext: --device cuda needs a CUDA device; torch finds none.\n"
