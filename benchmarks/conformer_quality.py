@@ -20,7 +20,7 @@ from clof_ext.conformation.evaluation_report import plot_rmsd, table, write_repo
 from clof_ext.conformation.generate import generate
 from clof_ext.conformation.sampling import SAMPLERS
 from clof_ext.conformation.score_network import ScoreNetwork
-from clof_ext.conformation.train import load_network, parts_of
+from clof_ext.conformation.train import held_out_of, load_network
 from clof_ext.training import best_epoch
 from clof_ext.training.metrics import plot_losses, write_metrics
 
@@ -75,7 +75,7 @@ def main() -> None:
     nets, config = networks(options.run)
     history = json.loads((options.run / "metrics.json").read_text())
     store = Store(options.store)
-    numbers = parts_of(len(store), config["held_out"], config["seed"]).test
+    numbers = held_out_of(store, config)
     molecules = [store[number] for number in numbers][: options.molecules]
     with tempfile.TemporaryDirectory() as folder:
         stores, chains = make_all(nets, molecules, options.samplers, options.seed, Path(folder))

@@ -14,7 +14,7 @@ from clof_ext.conformation.metrics import coverage
 from clof_ext.conformation.recipe import SMALL
 from clof_ext.conformation.rmsd import rmsd_matrix
 from clof_ext.conformation.sampling import Solver
-from clof_ext.conformation.train import load_network, parts_of, train
+from clof_ext.conformation.train import held_out_of, load_network, train
 from clof_ext.conformation.write import write_sdf
 
 folder = Path("runs/example-conformers")
@@ -24,7 +24,7 @@ train(data, folder, recipe, held_out=4)
 network, config = load_network(folder / "best.safetensors")
 
 store = Store(data)
-molecules = [store[number] for number in parts_of(len(store), config["held_out"], config["seed"]).test]
+molecules = [store[number] for number in held_out_of(store, config)]
 counts = [2 * molecule.num_conformers for molecule in molecules]
 made, report = generate(network, molecules, counts, Solver(), seed=0)
 print(f"{report.chains} conformers, {report.restarted} chains run again, {report.failed} failed")

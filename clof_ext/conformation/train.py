@@ -112,7 +112,8 @@ def train(
     folder: Path,
     recipe: TrainingRecipe,
     *,
-    held_out: int,
+    held_out: int | None = None,
+    valid: Path | None = None,
     processes: Processes | None = None,
     bfloat16: bool = False,
 ) -> list[dict]:
@@ -123,6 +124,7 @@ def train(
         folder: for checkpoints, metrics and the plot, see ``training.Trainer``.
         recipe: network and training.
         held_out: molecules kept for the test, and as many for validation; see ``parts_of``.
+        valid: in its place, a store of molecules to validate on: all of ``data`` are then trained on.
         processes: this process among all, see ``training.processes``; alone on the CPU if None.
         bfloat16: compute under autocast.
 
@@ -132,17 +134,17 @@ def train(
     Raises:
         FileError: a sentence about a file that is missing, damaged or of another training.
         TrainingError: the loss is not finite.
-        OptionError: a batch that does not fit data or processes, or too few molecules to hold any out.
+        OptionError: a batch that does not fit data or processes, too few molecules to hold any out, or not one of
+            held_out and valid.
     """
     processes = processes or Processes(0, 1, torch.device("cpu"))
     store = Store(data)
-    parts = parts_of(len(store), held_out, recipe.seed)
+    sets, origin = _training_sets(store, held_out, valid, recipe.seed)
     torch.manual_seed(recipe.seed)
     network = recipe.make_network().to(processes.device)
     optimizer = recipe.make_optimizer(network)
-    sets = Conformers(store, parts.train), Conformers(store, parts.valid)
     task = Denoising(*sets, processes, recipe.batch_size, network.sigmas.detach().cpu())
-    config = {**recipe.describe(), "bfloat16": bfloat16, "held_out": held_out, "data": store.settings}
+    config = {**recipe.describe(), "bfloat16": bfloat16, **origin}
     return Trainer(
         network,
         optimizer,
@@ -158,6 +160,33 @@ def train(
         clip_norm=recipe.clip_norm,
         bfloat16=bfloat16,
     ).fit()
+
+
+def _training_sets(
+    store: Store, held_out: int | None, valid: Path | None, seed: int
+) -> tuple[tuple[Conformers, Conformers], dict]:
+    """Conformers to train and to validate on, and the values that describe them."""
+    if (held_out is None) == (valid is None):
+        raise OptionError("either held_out or valid must be given, and not both.")
+    if valid is None:
+        parts = parts_of(len(store), held_out, seed)
+        sets = Conformers(store, parts.train), Conformers(store, parts.valid)
+        return sets, {"held_out": held_out, "data": store.settings}
+    other = Store(valid)
+    return (Conformers(store), Conformers(other)), {"held_out": 0, "data": store.settings, "valid": other.settings}
+
+
+def held_out_of(store: Store, config: dict) -> list[int]:
+    """Molecules of a store, by number, that the training of this config held out; all where it held out none.
+
+    Raises:
+        OptionError: the training was on another store.
+    """
+    if not config["held_out"]:
+        return list(range(len(store)))
+    if store.settings != config["data"]:
+        raise OptionError(f"{store.path} is not the store that was trained on, so none of it was held out; see --all.")
+    return parts_of(len(store), config["held_out"], config["seed"]).test
 
 
 def load_network(path: Path) -> tuple[ScoreNetwork, dict]:

@@ -33,9 +33,9 @@ def _add_train(commands: "argparse._SubParsersAction") -> None:
     train.add_argument("--learning-rate", type=float, help="of Adam")
     train.add_argument("--average-decay", type=float, help="of the moving average of the weights, per step")
     train.add_argument("--seed", type=int, help="of weights, order, noise, and of the molecules held out")
-    train.add_argument(
-        "--held-out", type=int, default=HELD_OUT, help=f"molecules for the test, and for validation ({HELD_OUT})"
-    )
+    validation = train.add_mutually_exclusive_group()
+    validation.add_argument("--held-out", type=int, help=f"molecules for the test, and for validation ({HELD_OUT})")
+    validation.add_argument("--valid", type=Path, help="a store to validate on: all of the data are then trained on")
     train.add_argument("--device", choices=("cpu", "cuda"), default="cuda" if torch.cuda.is_available() else "cpu")
     train.add_argument("--bfloat16", action="store_true", help="compute under autocast")
     train.set_defaults(run=_train)
@@ -55,7 +55,8 @@ def _train(options: argparse.Namespace) -> int:
             options.data,
             options.folder,
             recipe,
-            held_out=options.held_out,
+            held_out=HELD_OUT if options.held_out is None and options.valid is None else options.held_out,
+            valid=options.valid,
             processes=group,
             bfloat16=options.bfloat16,
         )
@@ -70,13 +71,14 @@ def _add_sample(commands: "argparse._SubParsersAction") -> None:
     sample = commands.add_parser("sample", help=text, description=text)
     sample.add_argument("model", type=Path, help="best.safetensors of a training")
     sample.add_argument(
-        "molecules", type=Path, help="the store that was trained on, of which the held-out molecules are taken; or a "
-        "file with a SMILES a line"
+        "molecules", type=Path, help="the store that was trained on, of which the held-out molecules are taken (all "
+        "if --valid was given); or a file with a SMILES a line"
     )  # fmt: skip
     sample.add_argument("output", type=Path, help="the store to write")
     sample.add_argument(
         "--count", type=int, help=f"conformers of each molecule ({GENERATED_PER_REFERENCE} for each that the store has)"
     )
+    sample.add_argument("--all", action="store_true", help="all molecules of the store, as of one made for the test")
     sample.add_argument("--limit", type=int, help="at most this many molecules")
     sample.add_argument("--sampler", choices=SAMPLERS, default="solver", help="solver if not given")
     sample.add_argument("--seed", type=int, default=0, help="the same seed gives the same conformers")
@@ -115,18 +117,18 @@ def _sample(options: argparse.Namespace) -> int:
 
 
 def _asked_for(options: argparse.Namespace, config: dict) -> list:
-    """The held-out molecules of a store, or those of a list of SMILES."""
+    """The held-out or all molecules of a store, or those of a list of SMILES."""
     from ..training import OptionError
     from .chemistry import ChemistryError, read_smiles
     from .make import read_list
     from .store import MAGIC, Store
-    from .train import parts_of
+    from .train import held_out_of
 
     with open(options.molecules, "rb") as file:
         is_store = file.read(len(MAGIC)) == MAGIC
     if is_store:
         store = Store(options.molecules)
-        return [store[number] for number in parts_of(len(store), config["held_out"], config["seed"]).test]
+        return [store[number] for number in (range(len(store)) if options.all else held_out_of(store, config))]
     if options.count is None:
         raise OptionError("--count must say how many conformers to make of each SMILES; it was not given.")
     molecules, skipped = [], 0

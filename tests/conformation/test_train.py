@@ -206,3 +206,50 @@ def test_train_and_sample_from_the_command_line(store, tmp_path, monkeypatch, ca
     assert (len(listed), listed[0].name, listed.num_conformers.tolist()) == (2, "water", [3, 3])
     assert main(asked) != 0
     assert "--count must say" in capsys.readouterr().err
+
+
+def write_store(path, kinds, settings) -> Store:
+    with StoreWriter(path, settings) as writer:
+        for number, kind in enumerate(kinds):
+            writer.add(molecule(kind, 2, f"{kind[0]} of {path.stem} {number}", seed=number))
+    return Store(path)
+
+
+def test_a_split_in_three_stores(store, tmp_path, monkeypatch, capsys):
+    """As published: all of one store is trained on, another validates, and all of a third is sampled."""
+    pytest.importorskip("rdkit")
+    from clof_ext.conformation import train_commands
+    from clof_ext.conformation.sampling import Solver
+
+    monkeypatch.setitem(train_commands.SAMPLERS, "solver", lambda sigmas: Solver(sigmas[::12]))
+    monkeypatch.setitem(train_commands.RECIPES, "small", TINY)
+    valid = write_store(tmp_path / "valid.mols", [WATER, ETHANE], {"source": "valid"})
+    test = write_store(tmp_path / "test.mols", [CYANIDE, WATER, ETHANE], {"source": "test"})
+    seen = []
+    monkeypatch.setattr(Denoising, "validate", lambda self, model: seen.append((self.train, self.valid)) or 1.0)
+    small = ["--recipe", "small", "--epochs", "1", "--device", "cpu"]
+    words = ["conformers", "train", str(store.path)]
+    assert main([*words, str(tmp_path / "run"), "--valid", str(valid.path), *small]) == 0
+    [(trained, validated)] = seen
+    assert len(trained.molecules) == len(store) and validated.store.path == valid.path and len(validated) == 4
+    assert main([*words, str(tmp_path / "run"), "--valid", str(test.path), *small]) == 2
+    assert "valid was {'source': 'valid'}, now {'source': 'test'}" in capsys.readouterr().err
+
+    def sampled(run, *options):
+        output = tmp_path / f"made{len(list(tmp_path.iterdir()))}.mols"
+        words = ["conformers", "sample", str(tmp_path / run / "best.safetensors"), str(test.path), str(output)]
+        code = main([*words, "--device", "cpu", *options])
+        return [each.name for each in Store(output)] if code == 0 else capsys.readouterr().err
+
+    names = [each.name for each in test]
+    assert sampled("run") == names
+    # A network with molecules held out of its own store has none of another.
+    assert main([*words, str(tmp_path / "other"), "--held-out", "1", *small]) == 0
+    assert "test.mols is not the store that was trained on, so none of it was held out; see --all." in sampled("other")
+    assert sampled("other", "--all") == names
+
+
+def test_either_molecules_are_held_out_or_a_store_validates(store, tmp_path):
+    for options in ({}, {"held_out": 1, "valid": store.path}):
+        with pytest.raises(OptionError, match="either held_out or valid must be given, and not both"):
+            train(store.path, tmp_path / "run", TINY, **options)
