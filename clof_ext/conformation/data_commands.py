@@ -35,6 +35,10 @@ def _add_prepare(commands: "argparse._SubParsersAction") -> None:
         "--conformers", type=int, help="so many of each molecule, the most probable; molecules with fewer are skipped"
     )
     prepare.add_argument("--molecules", type=int, help="so many, chosen at random")
+    prepare.add_argument(
+        "--between", type=int, nargs=2, metavar=("LEAST", "MOST"), help="conformers of a molecule; test sets: 50 500"
+    )
+    prepare.add_argument("--without", type=Path, nargs="+", default=(), help="stores whose molecules are left out")
     prepare.add_argument("--seed", type=int, default=0, help="of that choice")
     prepare.add_argument("--processes", type=int, default=1, help="how many read at once")
     prepare.set_defaults(run=_prepare)
@@ -85,6 +89,8 @@ def _prepare(options: argparse.Namespace) -> int:
         options.output,
         conformers=options.conformers,
         molecules=options.molecules,
+        between=tuple(options.between) if options.between else None,
+        without=options.without,
         seed=options.seed,
         processes=options.processes,
     )

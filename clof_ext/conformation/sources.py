@@ -47,14 +47,17 @@ class Source:
     name: str
     frames: Callable[[], Sequence[Frame]]
 
-    def read(self, most: int | None = None) -> Molecule:
+    def read(self, most: int | None = None, between: tuple[int, int] | None = None) -> Molecule:
         """The molecule with its conformers, or with the ``most`` of the largest weight (the first where unknown).
 
         Raises:
-            ChemistryError: it has fewer conformers than ``most``, or they are not of one molecule.
+            ChemistryError: it has fewer conformers than ``most``, fewer or more than ``between`` allows, or they are
+                not of one molecule.
             FileError: its file cannot be read.
         """
         frames = self.frames()
+        if between is not None and not between[0] <= len(frames) <= between[1]:
+            raise ChemistryError(f"{self.name} has {len(frames)} conformers; expected {between[0]} to {between[1]}.")
         if most is not None:
             if len(frames) < most:
                 raise ChemistryError(f"{self.name} has {len(frames)} conformers, fewer than {most}.")

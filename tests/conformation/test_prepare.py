@@ -13,6 +13,7 @@ pytest.importorskip("ase", reason="needs ase: pip install 'clof_ext[conformers]'
 
 from rdkit import Chem
 
+from clof_ext.cli import main
 from clof_ext.conformation import Store
 from clof_ext.conformation.prepare import prepare_set
 from clof_ext.conformation.sources import open_source
@@ -90,6 +91,28 @@ def test_the_most_probable_conformers_of_some_molecules(geom, tmp_path):
         first[seed] = [molecule.name for molecule in Store(tmp_path / f"{seed}")]
     assert {"CCO", "C#N"} == {name for names in first.values() for name in names}
     assert all(len(names) == 1 for names in first.values())
+
+
+def test_a_published_test_set(tmp_path):
+    """Molecules with a number of conformers in a range, of which none was trained or validated on."""
+    kinds = {"CCO": 3, "C#N": 2, "CC": 3, "CO": 1}
+    graphs = [
+        graph_values(mol, smiles, k) for smiles, n in kinds.items() for k, mol in enumerate(conformers(smiles, n))
+    ]
+    path, train = tmp_path / "all.pkl", tmp_path / "train.pkl"
+    path.write_bytes(pickled_graphs(graphs, old=False))
+    train.write_bytes(pickled_graphs(graphs[:1], old=False))
+    prepare_set(train, tmp_path / "train.mols")
+    store = prepared(path, tmp_path, between=(2, 2), without=[tmp_path / "train.mols"])
+    assert [molecule.name for molecule in store] == ["C#N"]
+    reasons = {entry.name: entry.reason for entry in store.skipped}
+    expected = {name: f"{name} has {kinds[name]} conformers; expected 2 to 2." for name in ("CC", "CO")}
+    assert reasons == expected
+    words = ["conformers", "prepare", str(path), str(tmp_path / "test.mols"), "--between", "1", "3"]
+    assert main([*words, "--without", str(tmp_path / "train.mols"), str(tmp_path / "store")]) == 0
+    assert [molecule.name for molecule in Store(tmp_path / "test.mols")] == ["CC", "CO"]
+    with pytest.raises(OptionError, match="between must be two rising numbers from 1; got 3 and 2."):
+        prepare_set(path, tmp_path / "none", between=(3, 2))
 
 
 @pytest.mark.parametrize("old", [True, False])
