@@ -57,9 +57,10 @@ def replace_layers(
     derived classes) are left, with the reason in the report.
 
     A replaced layer returns new positions and does not write into those that it was given, which ClofNet's and EGNN's
-    do. Under ``torch.func`` transforms, ``vmap`` and forward-mode differentiation it runs its own forward. Replaced
-    layers do not work inside ``nn.DataParallel``, which copies forwards without binding them to the copies;
-    DistributedDataParallel is fine.
+    do. Under ``torch.func`` transforms, ``vmap`` and forward-mode differentiation it runs its own forward, and so it
+    does after a change of its options or modules: every call looks for one. Replaced layers do not work inside
+    ``nn.DataParallel`` and as shallow copies, which copy forwards without binding them to the copies;
+    DistributedDataParallel and ``copy.deepcopy`` are fine.
 
     Args:
         model: any module; it may be a layer itself.

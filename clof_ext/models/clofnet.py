@@ -6,8 +6,9 @@ from torch import Tensor, nn
 from .. import _check
 from ..graph import EdgePlan, as_plan
 from ..nn import FrameConv
+from ..nn.activation import KNOWN
 from ..nn.edge_features import edge_features
-from ..nn.mlp import activated_mlp, linear_tensors
+from ..nn.mlp import activated_mlp, check_read, linear_tensors
 from .gaussian_basis import GaussianBasis
 from .inputs import add_layers, centroids, check_columns, check_velocities, layers_of
 
@@ -122,6 +123,7 @@ class ClofNet(nn.Module):
 
         Raises:
             TypeError, ValueError: a wrong type, dtype, shape, device or index, or a missing argument.
+            ValueError: a module of fuse_edge was exchanged for one that computes something else.
         """
         _check.positions(pos)
         plan = as_plan(edge_index, pos.shape[0], pos.device)
@@ -141,6 +143,7 @@ class ClofNet(nn.Module):
 
     def _edge_features(self, edge_attr: Tensor, pos: Tensor, vel: Tensor, plan: EdgePlan) -> Tensor:
         gaussian = hasattr(self, "gbf")
+        check_read(self, "fuse_edge", "silu", KNOWN["silu"])
         features = edge_features(
             *(pos, vel if self.velocity else None, plan, None if gaussian else edge_attr),
             linear_tensors(self.fuse_edge),

@@ -1,6 +1,7 @@
 """Activations: their modules by name, and the name of a module."""
 
 from collections.abc import Callable
+from typing import NamedTuple
 
 from torch import nn
 
@@ -16,16 +17,33 @@ MODULES: dict[str, Callable[[], nn.Module]] = {
 }
 
 
-def activation_name(module: nn.Module) -> str | None:
-    """The name under which the ops know what a module computes, or None."""
-    for name, make in MODULES.items():
-        known = make()
-        if type(known) is type(module) and _settings(known) == _settings(module):
-            return name
-    return None
+class Known(NamedTuple):
+    """What modules that compute the same have in common: their class, and its options."""
+
+    kind: type
+    options: dict
+
+    def is_like(self, module: nn.Module) -> bool:
+        if type(module) is not self.kind or "forward" in module.__dict__:
+            return False
+        return not self.options or settings(module) == self.options
 
 
-def _settings(module: nn.Module) -> dict:
+def settings(module: nn.Module) -> dict:
     """What a module was made with, but for the options that do not change its values."""
     ignored = ("training", "inplace")
     return {key: value for key, value in vars(module).items() if not key.startswith("_") and key not in ignored}
+
+
+def known(module: nn.Module) -> Known:
+    return Known(type(module), settings(module))
+
+
+KNOWN = {name: known(make()) for name, make in MODULES.items()}
+# What ends a gate.
+SIGMOID = known(nn.Sigmoid())
+
+
+def activation_name(module: nn.Module) -> str | None:
+    """The name under which the ops know what a module computes, or None."""
+    return next((name for name, one in KNOWN.items() if one.is_like(module)), None)

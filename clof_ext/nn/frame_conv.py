@@ -8,8 +8,9 @@ from torch import Tensor, nn
 from .. import _check, ops
 from ..graph import EdgePlan, as_plan
 from ..reference.frame_message import ACTIVATIONS, BASIS_SIZE
+from .activation import KNOWN, SIGMOID
 from .layer_step import Inputs, LayerOptions, Weights, layer_step, side_by_side
-from .mlp import activated_mlp, coord_head, is_fused, linear_tensors, mlp, perceptron
+from .mlp import activated_mlp, check_read, coord_head, is_fused, linear_tensors, mlp, perceptron
 from .norm import added, norm_of_sum
 
 # The parts of a layer that live on edges, and those of nodes, as Weights has them.
@@ -111,7 +112,8 @@ class FrameConv(nn.Module):
     The defaults of the basis "complete" are ClofNet's layer (published as Clof_GCL, with velocity=True), those of
     "radial" EGNN's (E_GCL with frame="raw" where norm_diff=False; E_GCL_vel with velocity=True). Parameters have the
     published names. Positions are used as given: frames are translation invariant only after centring, which
-    ``models.ClofNet`` does.
+    ``models.ClofNet`` does. The weights of edge_mlp, att_mlp and coord_mlp are read, parametrizations included; their
+    modules are not called, and so no hooks on them.
 
     Args:
         in_dim: features of a node before the layer.
@@ -203,12 +205,14 @@ class FrameConv(nn.Module):
 
         Raises:
             TypeError, ValueError: a wrong type, dtype, shape, device or index, or an argument missing or in excess.
+            ValueError: a module of edge_mlp, att_mlp or coord_mlp was exchanged for one that computes something else.
         """
         _check.positions(pos)
         plan = as_plan(edge_index, pos.shape[0], pos.device)
         _check_columns(edge_attr, plan.num_edges, self.edge_dim, "edge_attr")
         _check_columns(node_attr, plan.num_nodes, self.node_attr_dim, "node_attr")
         self._check_velocity(vel, pos)
+        self._check_parts()
         return convolve(self, self.options, h, pos, plan, edge_attr, vel, node_attr)
 
     def _check_velocity(self, vel: Tensor | None, pos: Tensor) -> None:
@@ -218,6 +222,14 @@ class FrameConv(nn.Module):
         if vel is not None:
             _check.positions(vel, "vel")
             _check.shape(vel, pos.shape, "vel")
+
+    def _check_parts(self) -> None:
+        """The parts on edges are what the options say. Those of nodes are called where they are not."""
+        activation, tanh = self.options.activation, KNOWN["tanh"] if self.options.tanh else None
+        check_read(self, "edge_mlp", activation, KNOWN[activation])
+        check_read(self, "coord_mlp", activation, tanh)
+        if "att_mlp" in self._modules:
+            check_read(self, "att_mlp", activation, SIGMOID)
 
     def extra_repr(self) -> str:
         return ", ".join(f"{key}={value!r}" for key, value in vars(self.options).items())

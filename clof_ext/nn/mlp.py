@@ -1,13 +1,13 @@
 """Multilayer perceptrons under the names that the published weights have: Linear at 0, 2, 4, ..."""
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from itertools import pairwise
 
 import torch
 from torch import Tensor, nn
 
 from .. import ops
-from .activation import MODULES
+from .activation import KNOWN, MODULES, Known
 
 # Gain of the last Linear of the coordinate heads: positions start almost unmoved.
 COORD_GAIN = 0.001
@@ -54,7 +54,7 @@ def _tensor(module: nn.Module, name: str) -> Tensor | None:
 def perceptron(part: nn.Sequential, activation: str | None, *inputs: Tensor) -> Tensor:
     """What a part makes of inputs side by side, fused where that is known: it is Linears with ``activation`` between.
 
-    With None, or hooks that have to be called, its modules are called.
+    With None, for hooks that have to be called, or where it has become anything else, its modules are called.
     """
     if is_fused(part, activation):
         return ops.mlp(inputs, linear_tensors(part), activation=activation)
@@ -63,7 +63,40 @@ def perceptron(part: nn.Sequential, activation: str | None, *inputs: Tensor) -> 
 
 def is_fused(part: nn.Module, activation: str | None) -> bool:
     """Whether a part's weights may be read in place of calling it."""
-    return activation is not None and not any(has_hooks(module) for module in with_children(part))
+    return activation is not None and is_perceptron(part, activation) and not have_hooks(with_children(part))
+
+
+def is_perceptron(part: nn.Module, activation: str, end: Known | None = None) -> bool:
+    """Whether a part is Linears, the activation between them and ``end`` after the last, and nothing else.
+
+    The class of a Linear may be another where its forward is the same, as parametrizations make it.
+    """
+    modules, between, forward = list(part._modules.values()), KNOWN[activation], nn.Linear.forward
+    if end is not None and not (modules and end.is_like(modules.pop())):
+        return False
+    for module in modules[::2]:
+        if type(module).forward is not forward or "forward" in module.__dict__:
+            return False
+    for module in modules[1::2]:
+        if not between.is_like(module):
+            return False
+    return len(modules) % 2 == 1 and type(part).forward is nn.Sequential.forward and "forward" not in part.__dict__
+
+
+def check_read(owner: nn.Module, name: str, activation: str, end: Known | None) -> None:
+    """The weights of this part may be read in place of calling it.
+
+    Raises:
+        ValueError: it has become something else.
+    """
+    part = owner._modules[name]
+    if not is_perceptron(part, activation, end):
+        after = "nothing" if end is None else end.kind.__name__
+        found = ", ".join(type(module).__name__ for module in part.children()) or type(part).__name__
+        raise ValueError(
+            f"{name} of {type(owner).__name__} must be Linears with {activation} between them and {after} behind, as "
+            f"it was made: its weights are read, its modules are not called; got {found}."
+        )
 
 
 def with_children(part: nn.Module) -> Iterator[nn.Module]:
@@ -72,7 +105,10 @@ def with_children(part: nn.Module) -> Iterator[nn.Module]:
     yield from (child for child in part._modules.values() if child is not None)
 
 
-def has_hooks(module: nn.Module) -> bool:
-    return bool(
-        module._forward_hooks or module._forward_pre_hooks or module._backward_hooks or module._backward_pre_hooks
-    )
+def have_hooks(modules: Iterable[nn.Module]) -> bool:
+    """Whether one of the modules has hooks. A loop over dicts: layers ask on every call."""
+    for module in modules:
+        own = module.__dict__
+        if own["_forward_hooks"] or own["_forward_pre_hooks"] or own["_backward_hooks"] or own["_backward_pre_hooks"]:
+            return True
+    return False

@@ -4,7 +4,7 @@ import torch
 from torch import Tensor, nn
 
 from .. import ops
-from .mlp import has_hooks
+from .mlp import have_hooks
 
 
 def added(x: Tensor, h: Tensor, times: float, owned: bool) -> Tensor:
@@ -28,5 +28,5 @@ def _is_plain(norm: nn.Module, x: Tensor) -> bool:
         and norm.weight is not None
         and norm.bias is not None
         and norm.normalized_shape == x.shape[1:]
-        and not has_hooks(norm)
+        and not have_hooks((norm,))
     )

@@ -246,3 +246,10 @@ BATCHES = {
 def test_batch_errors(batch, error, sentence):
     with pytest.raises(error, match=sentence):
         apply(NETWORKS["ClofNet"](), make_system(2, 2), batch=batch)
+
+
+def test_exchanged_modules_of_what_is_read():
+    model = NETWORKS["ClofNet"]()
+    model.fuse_edge[1] = nn.ReLU()
+    with pytest.raises(ValueError, match=r"^fuse_edge of ClofNet must be Linears with silu .*; got Linear, ReLU, "):
+        apply(model, make_system(2, 2))

@@ -2,6 +2,7 @@
 
 import pytest
 import torch
+from torch.nn.utils import parametrizations
 
 from clof_ext.nn import FrameAttention, FrameConv
 from clof_ext.nn.frame_attention import segment_softmax
@@ -175,3 +176,45 @@ def test_call_errors(options, change, sentence):
     call = {"h": system.h, "pos": system.pos, "edge_index": system.edge_index, "edge_attr": system.edge_attr}
     with pytest.raises(ValueError, match=sentence):
         conv(**options)(**{**call, **change})
+
+
+def test_exchanged_modules_of_what_is_read():
+    """Weights of parts on edges are read: another module there cannot be called, and is not ignored."""
+    system = make_system(8, 3)
+    relu = torch.nn.ReLU()
+    changes = {
+        "edge_mlp": lambda layer: layer.edge_mlp.__setitem__(1, relu),
+        "coord_mlp": lambda layer: layer.coord_mlp.append(torch.nn.Tanh()),
+        "att_mlp": lambda layer: layer.att_mlp.append(relu),
+    }
+    for name, change in changes.items():
+        layer = conv(attention=True)
+        change(layer)
+        with pytest.raises(
+            ValueError, match=rf"^{name} of FrameConv must be Linears with silu between them and .* got"
+        ):
+            layer(system.h, system.pos, system.edge_index, system.edge_attr)
+    layer = conv()
+    layer.edge_mlp[2] = torch.nn.Linear(8, 8).double()
+    parametrizations.weight_norm(layer.edge_mlp[0])
+    layer(system.h, system.pos, system.edge_index, system.edge_attr)
+    layer.edge_mlp[2].forward = torch.tanh
+    with pytest.raises(ValueError, match=r"^edge_mlp of FrameConv must be"):
+        layer(system.h, system.pos, system.edge_index, system.edge_attr)
+
+
+@pytest.mark.parametrize("part", ["node_mlp", "coord_mlp_vel"])
+def test_exchanged_modules_of_nodes_are_called(part):
+    system = make_system(8, 3)
+    values = (system.h, system.pos, system.edge_index, system.edge_attr, system.vel)
+    layer = conv(velocity=True)
+    before = layer(*values)
+    layer._modules[part][1] = torch.nn.Tanh()
+    expected = []
+    layer._modules[part].register_forward_hook(lambda module, given, result: expected.append(result))
+    hooked = layer(*values)
+    assert expected
+    layer._modules[part]._forward_hooks.clear()
+    for value, wanted in zip(layer(*values), hooked, strict=True):
+        torch.testing.assert_close(value, wanted)
+    assert any((new - old).abs().max() > 1e-3 for new, old in zip(hooked, before, strict=True))

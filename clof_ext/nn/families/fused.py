@@ -2,14 +2,15 @@
 
 import inspect
 from abc import ABC, abstractmethod
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor, nn
 
 from ..._transforms import is_transformed
-from ..mlp import has_hooks
+from ..mlp import have_hooks
+from .made import Made, is_still, made_of
 
 
 @dataclass(frozen=True)
@@ -17,15 +18,23 @@ class FusedForward(ABC):
     """Stands in the place of a layer's forward, with its arguments and its results.
 
     The layer keeps its parameters and modules; this reads them. It lets the layer's own forward run where that does
-    what the fused one cannot: for hooks on parts that would not be called, for derivatives and batches that are made by
-    ``torch.func`` (``vmap``, ``jvp``, ``grad``) or by forward-mode differentiation, and for ``torch.jit.trace``.
+    what the fused one cannot: for hooks on parts that would not be called, for options and modules that have changed
+    since, for derivatives and batches that are made by ``torch.func`` (``vmap``, ``jvp``, ``grad``) or by forward-mode
+    differentiation, and for ``torch.jit.trace``.
+
+    Attributes:
+        made: what the layer was when it was recognised.
     """
 
     layer: nn.Module
+    made: Made = field(init=False, repr=False, compare=False)
+
+    def __post_init__(self) -> None:
+        uncalled = (module for _, module in self.uncalled())
+        object.__setattr__(self, "made", made_of(self.layer, self.parts(), uncalled))
 
     def __call__(self, *arguments, **named):
-        # Hooks that came after the replacement still have to see what they were registered for.
-        if self.hooked_part() is not None or is_transformed() or torch.jit.is_tracing():
+        if not is_still(self.made) or is_transformed() or torch.jit.is_tracing():
             return type(self.layer).forward(self.layer, *arguments, **named)
         return self.fused(*arguments, **named)
 
@@ -35,7 +44,11 @@ class FusedForward(ABC):
 
     def hooked_part(self) -> str | None:
         """The name of an uncalled part that has hooks, or None."""
-        return next((name for name, module in self.uncalled() if has_hooks(module)), None)
+        return next((name for name, module in self.uncalled() if have_hooks((module,))), None)
+
+    def parts(self) -> Iterable[nn.Module]:
+        """Modules beside the layer that ``fused`` relies on to be as they were; left out may be what it calls."""
+        return self.layer.modules()
 
     @abstractmethod
     def fused(self, *arguments, **named):
