@@ -114,16 +114,26 @@ def replaced(
 
 def _replace(model: nn.Module) -> tuple[Report, list[nn.Module]]:
     """The report, and the layers that were replaced."""
-    report, layers, inside = Report(), [], None
+    report, layers = Report(), []
+    try:
+        for path, layer in _candidates(model):
+            if replace_layer(layer, path or THE_MODEL, report):
+                layers.append(layer)
+    except BaseException:
+        _restore(layers)
+        raise
+    return report, layers
+
+
+def _candidates(model: nn.Module) -> Iterator[tuple[str, nn.Module]]:
+    """The modules of published names, with their paths; what a published layer is made of is that layer's business."""
+    inside = None
     for path, layer in model.named_modules():
-        # What a published layer is made of is that layer's business.
         if (inside is not None and path.startswith(inside)) or not is_candidate(layer):
             continue
         if not holds_layers(layer):
             inside = f"{path}." if path else ""
-        if replace_layer(layer, path or THE_MODEL, report):
-            layers.append(layer)
-    return report, layers
+        yield path, layer
 
 
 def replace_layer(layer: nn.Module, name: str, report: Report) -> bool:

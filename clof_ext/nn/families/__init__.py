@@ -92,7 +92,10 @@ def fused_forward(layer: nn.Module) -> FusedForward:
         if part is not None:
             raise UnrecognisedError(f"{part} has hooks, which the fused forward would not call")
         probe(forward)
-    except (AttributeError, KeyError, IndexError, TypeError, ValueError) as error:
+    except UnrecognisedError:
+        raise
+    except Exception as error:
+        # Whatever goes wrong in other people's modules, the layer stays as it is.
         raise UnrecognisedError(f"it is not built as published: {error!r}") from error
     return forward
 
