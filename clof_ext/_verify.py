@@ -1,10 +1,13 @@
 """Comparison of a model with itself before and after a change, on a batch."""
 
-from collections.abc import Iterator, Mapping
+import copy
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
+from itertools import count
 
 import torch
 from torch import Tensor, nn
+from torch.overrides import TorchFunctionMode
 
 # Largest difference of two correct programs, in units of the largest value of the tensor; gradients get ten times that.
 TOLERANCE = {torch.float64: 1e-9, torch.float32: 5e-5, torch.bfloat16: 3e-2, torch.float16: 5e-3}
@@ -46,7 +49,7 @@ def measure(model: nn.Module, call: Call) -> Measurement:
     devices = {tensor.device for tensor in model.parameters() if tensor.is_cuda}
     try:
         # Both measurements start from the caller's random state, so dropout falls alike.
-        with torch.enable_grad(), torch.random.fork_rng(devices):
+        with torch.inference_mode(False), torch.enable_grad(), torch.random.fork_rng(devices):
             return _measure(model, call)
     finally:
         with torch.no_grad():
@@ -59,6 +62,8 @@ def _measure(model: nn.Module, call: Call) -> Measurement:
     positional, named = ((), dict(call)) if isinstance(call, Mapping) else (call, {})
     result = model(*_fresh(positional, "", leaves), **_fresh(named, "", leaves))
     outputs = dict(_tensors(result, "output"))
+    if not outputs:
+        raise ValueError(f"verify needs a model that returns floating tensors; got {type(result).__name__}.")
     roots = [output for output in outputs.values() if output.requires_grad]
     generator = torch.Generator().manual_seed(SEED)
     cotangents = [torch.randn(root.shape, generator=generator).to(root) for root in roots]
@@ -75,7 +80,10 @@ def _measure(model: nn.Module, call: Call) -> Measurement:
 
 
 def _fresh(value: object, name: str, leaves: dict[str, Tensor]) -> object:
-    """A copy of arguments whose floating tensors are differentiable; their leaves are noted."""
+    """A copy of arguments whose floating tensors are differentiable; their leaves are noted.
+
+    Objects that hold tensors in their own way are copied with them.
+    """
     if isinstance(value, Tensor):
         copy = value.detach().clone()
         if not copy.is_floating_point():
@@ -84,22 +92,61 @@ def _fresh(value: object, name: str, leaves: dict[str, Tensor]) -> object:
         # The published layers write into their arguments, which a leaf would refuse.
         return copy.clone()
     if isinstance(value, list | tuple):
-        return type(value)(_fresh(item, f"{name}[{k}]", leaves) for k, item in enumerate(value))
-    if isinstance(value, dict):
+        items = [_fresh(item, f"{name}[{k}]", leaves) for k, item in enumerate(value)]
+        # Of a named tuple each item is an argument.
+        return type(value)(*items) if hasattr(value, "_fields") else type(value)(items)
+    if type(value) is dict:
         return {key: _fresh(item, f"{name}[{key!r}]", leaves) for key, item in value.items()}
-    return value
+    return _with_tensors(value, name, lambda tensor, path: _fresh(tensor, path, leaves))
+
+
+class _Exchange(TorchFunctionMode):
+    """Lets ``copy.deepcopy`` put another tensor in the place of each, also of those that it refuses to copy."""
+
+    def __init__(self, exchanged: Callable[[Tensor], Tensor]) -> None:
+        super().__init__()
+        self._exchanged = exchanged
+
+    def __torch_function__(self, func, types, args=(), kwargs=None):
+        if func is not Tensor.__deepcopy__:
+            return func(*args, **(kwargs or {}))
+        tensor, memo = args
+        if id(tensor) not in memo:
+            memo[id(tensor)] = self._exchanged(tensor)
+        return memo[id(tensor)]
+
+
+def _with_tensors(value: object, name: str, exchanged: Callable[[Tensor, str], Tensor]) -> object:
+    """A copy of any object, its tensors exchanged; they are numbered, since their names are the object's matter.
+
+    Raises:
+        TypeError: it cannot be copied.
+    """
+    numbers = count()
+    with _Exchange(lambda tensor: exchanged(tensor, f"{name} tensor {next(numbers)}")):
+        try:
+            return copy.deepcopy(value)
+        except (TypeError, NotImplementedError) as error:
+            kind = type(value).__name__
+            raise TypeError(f"verify needs what copy.deepcopy can copy; got for {name} a {kind}: {error}.") from error
 
 
 def _tensors(value: object, name: str) -> Iterator[tuple[str, Tensor]]:
     """All floating tensors in nested results, with names."""
-    if isinstance(value, Tensor) and value.is_floating_point():
-        yield name, value
+    if isinstance(value, Tensor):
+        if value.is_floating_point():
+            yield name, value
     elif isinstance(value, list | tuple):
         for k, item in enumerate(value):
             yield from _tensors(item, f"{name}[{k}]")
     elif isinstance(value, Mapping):
         for key, item in value.items():
             yield from _tensors(item, f"{name}[{key!r}]")
+    else:
+        found: list[tuple[str, Tensor]] = []
+        _with_tensors(value, name, lambda tensor, path: found.append((path, tensor)) or tensor)
+        for path, tensor in found:
+            yield from _tensors(tensor, path)
 
 
 def compare(before: Measurement, after: Measurement, tolerance: float | None) -> Agreement:

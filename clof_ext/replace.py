@@ -65,7 +65,8 @@ def replace_layers(
     Args:
         model: any module; it may be a layer itself.
         verify: arguments of a call of the model, a tuple, or a dict of keyword arguments. The model is called on
-            copies of them before and after, and outputs and all gradients are compared.
+            copies of them before and after, and outputs and all gradients are compared; tensors may be inside
+            containers and objects that ``copy.deepcopy`` copies.
         tolerance: largest difference of an output that ``verify`` allows, in units of the output's largest value;
             gradients may differ by ten times that. If not given, what rounding in the output's dtype explains.
 
@@ -73,8 +74,9 @@ def replace_layers(
         What was replaced, what was left, and why; ``print`` it.
 
     Raises:
-        TypeError: model or verify is of a wrong type.
-        ValueError: tolerance is not above 0, or is given without verify.
+        TypeError: model or verify is of a wrong type, or something of a call of ``verify`` cannot be copied.
+        ValueError: tolerance is not above 0, or is given without verify; with ``verify``, the model returns nothing
+            that can be compared.
         RuntimeError: with ``verify``, the results disagree; the model is then as it was.
     """
     if not isinstance(model, nn.Module):
