@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 
 from . import _backends, _check, _register
+from ._changes import state_of
 
 MAX_EDGES = 2**31 - 1
 
@@ -52,7 +53,9 @@ def prepare_graph(edge_index: Tensor, num_nodes: int) -> EdgePlan:
     """Check and sort the edges of a graph once.
 
     Plans are cached for the life of the ``edge_index`` tensor and are made anew after it was changed in place, so
-    that calling an op with the same ``edge_index`` again costs a look-up.
+    that calling an op with the same ``edge_index`` again costs a look-up. Torch does not tell of writes through
+    ``edge_index.data`` and through other owners of the memory (NumPy arrays, DLPack, storages): give a new tensor after
+    these.
 
     Args:
         edge_index: (2, E) int32 or int64; row 0 the receivers, row 1 the senders; any order, duplicates and
@@ -88,15 +91,17 @@ def as_plan(edge_index: "Tensor | EdgePlan", num_nodes: int, device: torch.devic
 
 
 def _plan_for(key: Tensor, edge_index: Tensor, num_nodes: int, name: str) -> EdgePlan:
-    # A tensor made in inference mode does not count its changes, so its plan cannot be trusted later.
-    if torch.compiler.is_compiling() or key.is_inference():
+    if torch.compiler.is_compiling():
         return _make_plan(edge_index, num_nodes, name)
-    plan = _cached(key, num_nodes)
+    # A tensor made in inference mode does not count its changes, so its plan is not kept.
+    counted = not key.is_inference()
+    plan = _cached(key, num_nodes) if counted else None
     if plan is None:
         # Tensors made in inference mode could not be saved for a backward pass later.
         with torch.inference_mode(False):
-            plan = _make_plan(edge_index, num_nodes, name)
-        _remember(key, plan)
+            plan = _make_plan(edge_index if counted else edge_index.clone(), num_nodes, name)
+        if counted:
+            _remember(key, plan)
     return plan
 
 
@@ -139,16 +144,16 @@ def sort_edges(edge_index: Tensor, num_nodes: int, name: str) -> tuple[Tensor, T
     return torch.cat((index, numbers)).int(), offsets.int()
 
 
-# id of an index tensor -> (a weak reference to it, its version, the plan); dropped when the tensor is.
-_plans: dict[int, tuple[weakref.ref, int, EdgePlan]] = {}
+# id of an index tensor -> (a weak reference to it, its state, the plan); dropped when the tensor is.
+_plans: dict[int, tuple[weakref.ref, tuple, EdgePlan]] = {}
 
 
 def _cached(edge_index: Tensor, num_nodes: int) -> EdgePlan | None:
     entry = _plans.get(id(edge_index))
     if entry is None:
         return None
-    reference, version, plan = entry
-    valid = reference() is edge_index and version == edge_index._version and plan.num_nodes == num_nodes
+    reference, state, plan = entry
+    valid = reference() is edge_index and state == state_of(edge_index) and plan.num_nodes == num_nodes
     return plan if valid else None
 
 
@@ -156,7 +161,7 @@ def _remember(key: Tensor, plan: EdgePlan) -> None:
     number = id(key)
     # Bound here: when Python ends, the module's names are gone before the last tensors are.
     forget = _plans.pop
-    _plans[number] = (weakref.ref(key, lambda _: forget(number, None)), key._version, plan)
+    _plans[number] = (weakref.ref(key, lambda _: forget(number, None)), state_of(key), plan)
 
 
 def _fake_prepare_graph(edge_index, num_nodes, name):

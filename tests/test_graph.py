@@ -5,8 +5,9 @@ import weakref
 
 import pytest
 import torch
+from torch._subclasses.fake_tensor import FakeTensorMode
 
-from clof_ext import _backends, graph, prepare_graph
+from clof_ext import _backends, graph, ops, prepare_graph
 
 needs_binary = pytest.mark.skipif(_backends.binary() is None, reason="needs the compiled extension")
 
@@ -74,6 +75,31 @@ def test_a_change_to_a_bad_index_is_caught():
     edge_index[1, 3] = 5
     with pytest.raises(ValueError, match="got 5"):
         prepare_graph(edge_index, 5)
+
+
+@pytest.mark.parametrize("count", [12, 15])
+def test_other_memory_is_seen(count):
+    edge_index = random_edges(5, 12)
+    prepare_graph(edge_index, 5)
+    other = random_edges(5, count).flip(1)
+    edge_index.data = other
+    assert torch.equal(prepare_graph(edge_index, 5).edges[:2].long(), other)
+
+
+@pytest.mark.parametrize("made_in_inference_mode", [False, True])
+def test_plans_of_inference_mode_serve_training(made_in_inference_mode):
+    edge_index, pos = random_edges(5, 12), torch.randn(5, 3, requires_grad=True)
+    with torch.inference_mode():
+        plan = prepare_graph(edge_index.clone() if made_in_inference_mode else edge_index, 5)
+    ops.edge_frame(pos, plan).sum().backward()
+    assert pos.grad is not None
+    assert not any(tensor.is_inference() for tensor in (plan.edge_index, plan.edges, plan.offsets))
+
+
+def test_fake_tensors():
+    with FakeTensorMode():
+        edge_index = torch.zeros(2, 12, dtype=torch.int64)
+        assert prepare_graph(edge_index, 5) is prepare_graph(edge_index, 5)
 
 
 def test_inference_tensors_are_not_cached():
