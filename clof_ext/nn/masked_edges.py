@@ -49,7 +49,7 @@ def masked_edges(edge_index: Tensor, mask: Tensor | None, num_nodes: int) -> Edg
         return EdgeSet(as_plan(edge_index, num_nodes, edge_index.device), edge_index)
     if torch.compiler.is_compiling() or mask.requires_grad or mask.is_inference() or _is_captured(mask):
         return EdgeSet(as_plan(edge_index, num_nodes, edge_index.device), edge_index, weight=mask.reshape(-1))
-    kept, weight, plan = _chosen.get((edge_index, mask), lambda: _choose(edge_index, mask, num_nodes))
+    kept, weight, plan = _chosen.get((edge_index, mask), lambda: _choose(edge_index, mask, num_nodes), num_nodes)
     return EdgeSet(plan or as_plan(edge_index, num_nodes, edge_index.device), edge_index, kept, weight)
 
 

@@ -127,6 +127,12 @@ def test_edges_are_chosen_again_after_a_change_of_the_mask():
     assert masked_edges.masked_edges(edges, mask, N).plan.num_edges == N * N_NODES
 
 
+def test_edges_are_chosen_again_for_another_number_of_nodes():
+    edges, mask = torch.stack(dense_edges()), MASKS["edge_mask"]
+    for n_nodes in (N, N + 2, N):
+        assert masked_edges.masked_edges(edges, mask, n_nodes).plan.num_nodes == n_nodes
+
+
 def test_chosen_edges_are_forgotten_with_their_mask():
     before = len(masked_edges._chosen._entries)
     edges, mask = torch.stack(dense_edges()), MASKS["edge_mask"].clone()
