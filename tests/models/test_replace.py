@@ -21,12 +21,15 @@ from tests.systems import make_system
 H, D = 8, 3
 
 
+def randomized(made: nn.Module) -> nn.Module:
+    """In float64, with coefficients of order one, so that no difference hides behind a small gain."""
+    nn.init.normal_(made.double().coord_mlp[2].weight)
+    return made
+
+
 def layer(kind=Clof_GCL, **options) -> nn.Module:
     torch.manual_seed(0)
-    made = kind(H, H, H, edges_in_d=D, **options).double()
-    # Coefficients of order one, so that no difference hides behind a small gain.
-    nn.init.normal_(made.coord_mlp[2].weight)
-    return made
+    return randomized(kind(H, H, H, edges_in_d=D, **options))
 
 
 def arguments(module: nn.Module) -> tuple:
@@ -79,6 +82,25 @@ def test_replaced_layer_computes_the_same(kind, options):
     assert_same(call(module), expected)
     clof_ext.restore_layers(module)
     assert all(torch.equal(a, b) for a, b in zip(call(module), expected, strict=True))
+
+
+@pytest.mark.parametrize("attributes", [0, 1, 3, 12])
+@pytest.mark.parametrize("columns", [0, 1, 2, 7])
+@pytest.mark.parametrize("options", [{}, {"recurrent": False}], ids=str)
+@pytest.mark.parametrize("kind", [Clof_GCL, E_GCL, E_GCL_vel])
+def test_attributes_of_nodes_and_edges(kind, columns, attributes, options):
+    module = randomized(kind(H, H, H, edges_in_d=columns, nodes_att_dim=attributes, **options))
+    system = make_system(H, columns)
+    velocity = (system.vel,) if hasattr(module, "coord_mlp_vel") else ()
+    edge_attr = system.edge_attr if columns else None
+    node_attr = torch.randn(len(system.h), attributes).double() if attributes else None
+
+    def results() -> list[torch.Tensor]:
+        return module(system.h, system.edge_index, system.pos.clone(), *velocity, edge_attr, node_attr)[:2]
+
+    expected = results()
+    assert clof_ext.replace_layers(module).replaced
+    assert_same(results(), expected)
 
 
 @pytest.mark.parametrize("options", [{}, {"coords_agg": "sum"}, {"residual": False}, {"tanh": True}], ids=str)

@@ -163,8 +163,8 @@ def _input_sizes(layer: nn.Module, options: LayerOptions) -> tuple[int, int, int
     elif options.recurrent:
         h_size = node_mlp[-1].out_features
     else:
-        # Nothing tells h from node_attr; only their sum matters here.
-        h_size = node_mlp[0].in_features - hidden
+        # Nothing tells h from node_attr and edge_attr: any sizes that fit give a layer of the same weights.
+        h_size = min(node_mlp[0].in_features - hidden, (layer.edge_mlp[0].in_features - 1) // 2)
     edge_size = layer.edge_mlp[0].in_features - 2 * h_size - 1
     attr_size = node_mlp[0].in_features - hidden - h_size
     if edge_size < 0 or attr_size < 0:
