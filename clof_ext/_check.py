@@ -44,6 +44,16 @@ def shape(tensor: Tensor, expected: Sequence[int | str], name: str) -> None:
         raise ValueError(f"{name} must have shape ({text}); got {tuple(tensor.shape)}.")
 
 
+def columns(value: Tensor | None, rows: int, count: int, name: str) -> None:
+    """A feature matrix with so many columns; None stands for none."""
+    if value is None:
+        if count:
+            raise ValueError(f"{name} must have shape ({rows}, {count}); got None.")
+        return
+    is_tensor(value, name)
+    shape(value, (rows, count), name)
+
+
 def same_device(tensor: Tensor, device: torch.device, name: str, other: str) -> None:
     if tensor.device != device:
         raise ValueError(f"{name} must be on the device of {other}, {device}; got {tensor.device}.")

@@ -14,39 +14,59 @@ from .inputs import add_layers, check_columns, check_velocities, layers_of
 
 
 class GraphConv(nn.Module):
-    """h_i + node_mlp([h_i, sum_j edge_mlp([h_i, h_j, e_ij])]), without geometry."""
+    """h_i + node_mlp([h_i, sum_j edge_mlp([h_i, h_j, e_ij])]), without geometry; options as those of ``GNN``."""
 
-    def __init__(self, hidden_dim: int, edge_dim: int, activation: str) -> None:
+    def __init__(self, hidden_dim: int, edge_dim: int, activation: str, *, attention: bool, recurrent: bool) -> None:
         super().__init__()
+        self.recurrent = recurrent
         self.edge_mlp = activated_mlp([2 * hidden_dim + edge_dim, hidden_dim, hidden_dim], activation)
         self.node_mlp = mlp([2 * hidden_dim, hidden_dim, hidden_dim], activation)
+        if attention:
+            self.att_mlp = mlp([hidden_dim, hidden_dim, 1], activation, end=nn.Sigmoid())
 
     def forward(self, h: Tensor, plan: EdgePlan, edge_attr: Tensor) -> Tensor:
         receiver, sender = plan.edges[0].long(), plan.edges[1].long()
         message = self.edge_mlp(torch.cat((h[receiver], h[sender], edge_attr), 1))
-        return h + self.node_mlp(torch.cat((h, ops.segment_sum(message, plan)), 1))
+        if hasattr(self, "att_mlp"):
+            message = message * self.att_mlp((h[receiver] - h[sender]).abs())
+        update = self.node_mlp(torch.cat((h, ops.segment_sum(message, plan)), 1))
+        return h + update if self.recurrent else update
 
 
 class GNN(nn.Module):
     """A graph network on absolute positions and velocities; not equivariant.
 
     h = embedding([x, v]); layers h_i += node_mlp([h_i, sum_j edge_mlp([h_i, h_j, e_ij])]); result decoder(h).
+    Parameters have the published names. ``recurrent`` leaves no trace in a state dict: weights of the published network
+    with its default load, but belong to ``recurrent=False``.
 
     Args:
         hidden_dim: features of nodes and messages.
         n_layers: number of layers.
         edge_dim: how many of the first columns of edge_attr are read; the published network reads the product of
             charges.
+        attention: gate each message by att_mlp(|h_i - h_j|), a perceptron that ends in a sigmoid.
+        recurrent: add h to the update; False is the published default.
         activation: see ``ops.frame_message``.
 
     Source: the baseline of Satorras et al., ICML 2021, and Du et al., ICML 2022.
     """
 
-    def __init__(self, hidden_dim: int, n_layers: int = 4, *, edge_dim: int = 1, activation: str = "silu") -> None:
+    def __init__(
+        self,
+        hidden_dim: int,
+        n_layers: int = 4,
+        *,
+        edge_dim: int = 1,
+        attention: bool = False,
+        recurrent: bool = True,
+        activation: str = "silu",
+    ) -> None:
         super().__init__()
         self.edge_dim = edge_dim
+        options = {"attention": attention, "recurrent": recurrent}
         self.embedding = mlp([6, hidden_dim], activation)
-        add_layers(self, [GraphConv(hidden_dim, edge_dim, activation) for _ in range(n_layers)])
+        add_layers(self, [GraphConv(hidden_dim, edge_dim, activation, **options) for _ in range(n_layers)])
         self.decoder = mlp([hidden_dim, hidden_dim, 3], activation)
 
     def forward(

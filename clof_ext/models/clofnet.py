@@ -42,7 +42,7 @@ class ClofNet(nn.Module):
         gaussian_basis: see above; needs velocity=True and edge_dim=2.
         frame: frame mode, see ``ops.edge_frame``. The published network with velocities takes its scalars on soft
             frames even where its layers have raw ones; so does this.
-        recurrent, tanh, coords_weight, attention, node_attr_dim: see ``nn.FrameConv``.
+        recurrent, tanh, coords_weight, attention, node_attr_dim, activation: see ``nn.FrameConv``.
 
     Raises:
         ValueError: an option that does not exist or does not fit another.
@@ -65,6 +65,7 @@ class ClofNet(nn.Module):
         coords_weight: float = 1.0,
         attention: bool = False,
         node_attr_dim: int = 0,
+        activation: str = "silu",
     ) -> None:
         super().__init__()
         if hidden_dim % 2:
@@ -74,16 +75,16 @@ class ClofNet(nn.Module):
                 "gaussian_basis=True must come with velocity=True and edge_dim=2; "
                 f"got velocity={velocity} and edge_dim={edge_dim}."
             )
-        self.node_dim, self.edge_dim, self.velocity = node_dim, edge_dim, velocity
+        self.node_dim, self.edge_dim, self.velocity, self.activation = node_dim, edge_dim, velocity, activation
         self.scalar_frame = "soft" if velocity and frame == "raw" else frame
         half = hidden_dim // 2
         self.embedding_node = nn.Linear(node_dim, hidden_dim)
         if not velocity:
-            self.embedding_edge = activated_mlp([edge_dim, UNUSED_EMBEDDING], "silu")
+            self.embedding_edge = activated_mlp([edge_dim, UNUSED_EMBEDDING], activation)
         if gaussian_basis:
             self.gbf = GaussianBasis(half)
         fused = N_SCALARS[velocity] + (0 if gaussian_basis else edge_dim)
-        self.fuse_edge = activated_mlp([fused, half, half], "silu")
+        self.fuse_edge = activated_mlp([fused, half, half], activation)
         options = {
             "basis": "complete",
             "velocity": True,
@@ -93,6 +94,7 @@ class ClofNet(nn.Module):
             "coords_weight": coords_weight,
             "attention": attention,
             "node_attr_dim": node_attr_dim,
+            "activation": activation,
         }
         add_layers(self, [FrameConv(hidden_dim, hidden_dim, half, **options) for _ in range(n_layers)])
 
@@ -143,12 +145,12 @@ class ClofNet(nn.Module):
 
     def _edge_features(self, edge_attr: Tensor, pos: Tensor, vel: Tensor, plan: EdgePlan) -> Tensor:
         gaussian = hasattr(self, "gbf")
-        check_read(self, "fuse_edge", "silu", KNOWN["silu"])
+        check_read(self, "fuse_edge", self.activation, KNOWN[self.activation])
         features = edge_features(
             *(pos, vel if self.velocity else None, plan, None if gaussian else edge_attr),
             linear_tensors(self.fuse_edge),
             mode=self.scalar_frame,
-            activation="silu",
+            activation=self.activation,
             dtype=edge_attr.dtype,
         )
         if not gaussian:

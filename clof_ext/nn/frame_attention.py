@@ -7,8 +7,7 @@ from torch import Tensor, nn
 
 from .. import _check, ops
 from ..graph import EdgePlan, as_plan
-from ..reference.frame_message import ACTIVATIONS
-from .layer_step import VECTOR_CLAMP
+from .layer_step import VECTOR_CLAMP, side_by_side
 from .mlp import activated_mlp, mlp
 from .norm import norm_of_sum
 
@@ -33,7 +32,8 @@ class FrameAttention(nn.Module):
         m_ij  = edge_mlp([h_i, h_j, e_ij]) * sigmoid(att_mlp(m_ij))        (the gate with attention)
         w_ij  = softmax over the edges of i of <fc_query(h_i), fc_key([h_i, m_ij])> / sqrt(H / K)
         g_i   = norm1(sum_j w_ij fc_value(m_ij))
-        h'_i  = norm2(h_i + node_mlp([h_i, g_i])) if recurrent, else node_mlp([h_i, g_i])
+        u_i   = node_mlp([h_i, g_i, node_attr_i])
+        h'_i  = norm2(h_i + u_i) if recurrent, else u_i
         m'_ij = m_ij + edge_mlp_enhance([h'_i, h'_j, e_ij])
         acc_i = coords_weight mean_j clamp(coord_mlp_inner(m'_ij) (a, b, c), -100, 100)
 
@@ -47,6 +47,7 @@ class FrameAttention(nn.Module):
         recurrent: add h to the update, and normalise it.
         coords_weight: factor of the accelerations.
         frame: frame mode, see ``ops.edge_frame``.
+        node_attr_dim: columns of node_attr.
         activation: see ``ops.frame_message``.
 
     Raises:
@@ -65,19 +66,19 @@ class FrameAttention(nn.Module):
         recurrent: bool = True,
         coords_weight: float = 1.0,
         frame: str = "soft",
+        node_attr_dim: int = 0,
         activation: str = "silu",
     ) -> None:
         super().__init__()
         _check.one_of(frame, _check.MODES, "frame")
-        _check.one_of(activation, tuple(ACTIVATIONS), "activation")
         if heads < 1 or hidden_dim % heads:
             raise ValueError(f"hidden_dim must be a multiple of heads, {heads}; got {hidden_dim}.")
-        self.hidden_dim, self.edge_dim, self.heads = hidden_dim, edge_dim, heads
+        self.hidden_dim, self.edge_dim, self.node_attr_dim, self.heads = hidden_dim, edge_dim, node_attr_dim, heads
         self.recurrent, self.coords_weight, self.frame = recurrent, coords_weight, frame
         width = 2 * hidden_dim + edge_dim
         self.edge_mlp = activated_mlp([width, hidden_dim, hidden_dim], activation)
         self.edge_mlp_enhance = mlp([width, hidden_dim, hidden_dim], activation)
-        self.node_mlp = mlp([2 * hidden_dim, hidden_dim, hidden_dim], activation)
+        self.node_mlp = mlp([2 * hidden_dim + node_attr_dim, hidden_dim, hidden_dim], activation)
         self.coord_mlp_inner = mlp([hidden_dim, hidden_dim, hidden_dim, 3], activation)
         if attention:
             self.att_mlp = nn.Sequential(nn.Linear(hidden_dim, 1), nn.Sigmoid())
@@ -88,7 +89,12 @@ class FrameAttention(nn.Module):
         self.norm2 = nn.LayerNorm(hidden_dim)
 
     def forward(
-        self, h: Tensor, pos: Tensor, edge_index: Tensor | EdgePlan, edge_attr: Tensor
+        self,
+        h: Tensor,
+        pos: Tensor,
+        edge_index: Tensor | EdgePlan,
+        edge_attr: Tensor,
+        node_attr: Tensor | None = None,
     ) -> tuple[Tensor, Tensor, Tensor]:
         """Accelerations and new features.
 
@@ -97,6 +103,7 @@ class FrameAttention(nn.Module):
             pos: (N, 3) positions on which the frames are built, float32 or float64, used as given.
             edge_index: (2, E) receivers and senders, or an EdgePlan.
             edge_attr: (E, D) edge features.
+            node_attr: (N, node_attr_dim), or None if node_attr_dim is 0.
 
         Returns:
             acc (N, 3), h' (N, H) and the edges' m' (E, H).
@@ -110,11 +117,14 @@ class FrameAttention(nn.Module):
         _check.shape(h, (plan.num_nodes, self.hidden_dim), "h")
         _check.features(edge_attr, pos, "edge_attr")
         _check.shape(edge_attr, (plan.num_edges, self.edge_dim), "edge_attr")
+        _check.columns(node_attr, plan.num_nodes, self.node_attr_dim, "node_attr")
+        if node_attr is not None:
+            _check.features(node_attr, pos, "node_attr")
 
         message = self.edge_mlp(_ends(h, plan, edge_attr))
         if hasattr(self, "att_mlp"):
             message = message * self.att_mlp(message)
-        new_h = self._update(h, self.norm1(self._attend(h, message, plan)))
+        new_h = self._update(h, self.norm1(self._attend(h, message, plan)), node_attr)
         new_message = message + self.edge_mlp_enhance(_ends(new_h, plan, edge_attr))
         return self._accelerate(new_message, pos, plan), new_h, new_message
 
@@ -128,8 +138,8 @@ class FrameAttention(nn.Module):
         values = self.fc_value(message).reshape(heads) * weights[..., None]
         return ops.segment_sum(values.flatten(1), plan)
 
-    def _update(self, h: Tensor, attended: Tensor) -> Tensor:
-        update = self.node_mlp(torch.cat((h, attended), 1))
+    def _update(self, h: Tensor, attended: Tensor, node_attr: Tensor | None) -> Tensor:
+        update = self.node_mlp(torch.cat(side_by_side(h, attended, node_attr), 1))
         return norm_of_sum(self.norm2, update, h, times=1) if self.recurrent else update
 
     def _accelerate(self, message: Tensor, pos: Tensor, plan: EdgePlan) -> Tensor:

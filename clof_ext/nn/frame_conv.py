@@ -7,7 +7,7 @@ from torch import Tensor, nn
 
 from .. import _check, ops
 from ..graph import EdgePlan, as_plan
-from ..reference.frame_message import ACTIVATIONS, BASIS_SIZE
+from ..reference.frame_message import BASIS_SIZE
 from .activation import KNOWN, SIGMOID
 from .layer_step import Inputs, LayerOptions, Weights, layer_step, side_by_side
 from .mlp import activated_mlp, check_read, coord_head, is_fused, linear_tensors, mlp, perceptron
@@ -158,7 +158,6 @@ class FrameConv(nn.Module):
         super().__init__()
         _check.one_of(basis, tuple(BASIS_SIZE), "basis")
         _check.one_of(frame, _check.MODES, "frame")
-        _check.one_of(activation, tuple(ACTIVATIONS), "activation")
         depth = DEFAULTS[basis].mlp_depth if mlp_depth is None else mlp_depth
         _check.one_of(depth, (1, 2, 3), "mlp_depth")
         layer_norm = DEFAULTS[basis].layer_norm if layer_norm is None else layer_norm
@@ -209,8 +208,8 @@ class FrameConv(nn.Module):
         """
         _check.positions(pos)
         plan = as_plan(edge_index, pos.shape[0], pos.device)
-        _check_columns(edge_attr, plan.num_edges, self.edge_dim, "edge_attr")
-        _check_columns(node_attr, plan.num_nodes, self.node_attr_dim, "node_attr")
+        _check.columns(edge_attr, plan.num_edges, self.edge_dim, "edge_attr")
+        _check.columns(node_attr, plan.num_nodes, self.node_attr_dim, "node_attr")
         self._check_velocity(vel, pos)
         self._check_parts()
         return convolve(self, self.options, h, pos, plan, edge_attr, vel, node_attr)
@@ -233,13 +232,3 @@ class FrameConv(nn.Module):
 
     def extra_repr(self) -> str:
         return ", ".join(f"{key}={value!r}" for key, value in vars(self.options).items())
-
-
-def _check_columns(value: Tensor | None, rows: int, columns: int, name: str) -> None:
-    """A feature matrix of the size that the layer was made for; None stands for no columns."""
-    if value is None:
-        if columns:
-            raise ValueError(f"{name} must have shape ({rows}, {columns}); got None.")
-        return
-    _check.is_tensor(value, name)
-    _check.shape(value, (rows, columns), name)

@@ -6,7 +6,7 @@ from itertools import pairwise
 import torch
 from torch import Tensor, nn
 
-from .. import ops
+from .. import _check, ops
 from .activation import KNOWN, MODULES, Known
 
 # Gain of the last Linear of the coordinate heads: positions start almost unmoved.
@@ -17,20 +17,25 @@ def mlp(sizes: list[int], activation: str, *, end: nn.Module | None = None) -> n
     """Linear layers of the given sizes, the activation between them and ``end`` after the last."""
     layers: list[nn.Module] = []
     for n_in, n_out in pairwise(sizes):
-        layers += [nn.Linear(n_in, n_out), MODULES[activation]()]
+        layers += [nn.Linear(n_in, n_out), _made(activation)]
     return nn.Sequential(*layers[:-1], *([] if end is None else [end]))
 
 
 def activated_mlp(sizes: list[int], activation: str) -> nn.Sequential:
     """Linear layers of the given sizes, each followed by the activation."""
-    return mlp(sizes, activation, end=MODULES[activation]())
+    return mlp(sizes, activation, end=_made(activation))
 
 
 def coord_head(n_in: int, hidden_dim: int, n_out: int, activation: str, *, tanh: bool) -> nn.Sequential:
     """Linear, activation, a Linear without bias that starts small, and tanh as an option."""
     last = nn.Linear(hidden_dim, n_out, bias=False)
     nn.init.xavier_uniform_(last.weight, gain=COORD_GAIN)
-    return nn.Sequential(nn.Linear(n_in, hidden_dim), MODULES[activation](), last, *([nn.Tanh()] if tanh else []))
+    return nn.Sequential(nn.Linear(n_in, hidden_dim), _made(activation), last, *([nn.Tanh()] if tanh else []))
+
+
+def _made(activation: str) -> nn.Module:
+    _check.one_of(activation, tuple(MODULES), "activation")
+    return MODULES[activation]()
 
 
 def linear_tensors(sequence: nn.Sequential) -> list[Tensor]:

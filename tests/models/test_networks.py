@@ -172,14 +172,43 @@ def test_gaussian_basis():
     assert basis.bfloat16()(value.bfloat16(), torch.tensor([1])).dtype == torch.float32
 
 
-def test_gnn_layer():
+@pytest.mark.parametrize("recurrent", [True, False])
+@pytest.mark.parametrize("attention", [False, True])
+def test_gnn_layer(attention, recurrent):
     """One layer of the formula: features from [x, v], an update by summed messages, a decoded position."""
-    system, model = make_system(2, 2), make(GNN, 8, 1)
+    system, model = make_system(2, 2), make(GNN, 8, 1, attention=attention, recurrent=recurrent)
     h = model.embedding(torch.cat((system.pos, system.vel), 1))
     layer, total = model.gcl_0, torch.zeros_like(h)
     for e, (i, j) in enumerate(system.edge_index.T.tolist()):
-        total[i] = total[i] + layer.edge_mlp(torch.cat((h[i], h[j], system.edge_attr[e, :1])))
-    expected = model.decoder(h + layer.node_mlp(torch.cat((h, total), 1)))
+        message = layer.edge_mlp(torch.cat((h[i], h[j], system.edge_attr[e, :1])))
+        if attention:
+            first, second = layer.att_mlp[0], layer.att_mlp[2]
+            message = message * second(nn.functional.silu(first((h[i] - h[j]).abs()))).sigmoid()
+        total[i] = total[i] + message
+    update = layer.node_mlp(torch.cat((h, total), 1))
+    torch.testing.assert_close(apply(model, system), model.decoder(h + update if recurrent else update))
+
+
+def test_gnn_names():
+    """Those of the published network, which has its gate under a name of its own."""
+    names = set(dict(make(GNN, 8, 1, attention=True).named_parameters()))
+    linears = {"edge_mlp": (0, 2), "node_mlp": (0, 2), "att_mlp": (0, 2)}
+    expected = {f"gcl_0.{part}.{k}.{kind}" for part, ks in linears.items() for k in ks for kind in ("weight", "bias")}
+    assert expected <= names
+    assert names - expected == {
+        f"{part}.{kind}" for part in ("embedding.0", "decoder.0", "decoder.2") for kind in ("weight", "bias")
+    }
+
+
+@pytest.mark.parametrize("kind", ["ClofNet", "ClofNet_vel"])
+def test_clofnet_with_another_activation(kind):
+    """The same weights in the plain network with that activation."""
+    torch.manual_seed(0)
+    model = strong(ClofNet(2, 2, 8, 2, velocity=kind == "ClofNet_vel", activation="relu"))
+    plain = getattr(published, kind)(2, 2, 8, 2, act_fn=nn.ReLU()).double()
+    plain.load_state_dict(model.state_dict())
+    system = make_system(2, 2)
+    expected = plain(system.h, system.pos.clone(), system.edge_index, system.vel, system.edge_attr, n_nodes=7)
     torch.testing.assert_close(apply(model, system), expected)
 
 
@@ -206,6 +235,7 @@ CONSTRUCTIONS = {
     "basis columns": ({"gaussian_basis": True, "edge_dim": 3}, "edge_dim=2; got velocity=True and edge_dim=3"),
     "basis velocity": ({"gaussian_basis": True, "velocity": False}, "gaussian_basis=True must come with velocity=True"),
     "frame": ({"frame": "hard"}, "frame must be one of"),
+    "activation": ({"activation": "mish"}, "activation must be one of 'silu', .*; got 'mish'"),
 }
 
 

@@ -138,6 +138,32 @@ def test_attention_options():
     assert not torch.allclose(full_acc, plain_acc)
 
 
+def test_attention_reads_attributes_of_nodes():
+    """They stand last in what node_mlp reads, as in the other layers."""
+    system = make_system(8, 3)
+    torch.manual_seed(0)
+    layer = FrameAttention(8, 3, heads=2, node_attr_dim=2).double()
+    node_attr = torch.randn(7, 2).double()
+    seen = []
+    layer.node_mlp.register_forward_pre_hook(lambda module, values: seen.append(values[0]))
+    call = (system.h, system.pos, system.edge_index, system.edge_attr)
+    _, h, _ = layer(*call, node_attr)
+    assert torch.equal(seen[0][:, :8], system.h)
+    assert torch.equal(seen[0][:, 16:], node_attr)
+    # Without weights for them they are nothing.
+    plain = FrameAttention(8, 3, heads=2).double()
+    weight = layer.node_mlp[0].weight.detach()
+    weight[:, 16:] = 0
+    plain.load_state_dict({**layer.state_dict(), "node_mlp.0.weight": weight[:, :16]})
+    for value, wanted in zip(layer(*call, node_attr), plain(*call), strict=True):
+        torch.testing.assert_close(value, wanted)
+    assert not torch.allclose(h, plain(*call)[1])
+    with pytest.raises(ValueError, match=r"node_attr must have shape \(7, 2\); got None"):
+        layer(*call)
+    with pytest.raises(TypeError, match="node_attr must be float64 where pos is float64; got float32"):
+        layer(*call, node_attr.float())
+
+
 CONSTRUCTIONS = {
     "basis": ({"basis": "full"}, "basis must be one of"),
     "frame": ({"frame": "hard"}, "frame must be one of"),
