@@ -11,7 +11,7 @@ from torch.nn.utils import parametrizations
 
 import clof_ext
 from clof_ext.bench.published import E_GCL, EGNN, Clof_GCL, ClofNet_vel, E_GCL_vel
-from clof_ext.nn import families
+from clof_ext.nn import FrameAttention, families
 from clof_ext.nn.activation import MODULES
 from clof_ext.nn.edge_pair import joined
 from clof_ext.nn.families import FusedForward
@@ -279,7 +279,16 @@ def only_when(training: bool):
     return forward
 
 
+def with_attention() -> nn.Module:
+    """ClofNet's attention layer, which bears the name of EGNN's."""
+    return type("E_GCL_vel", (FrameAttention,), {})(H, D, heads=2).double()
+
+
 LEFT = {
+    "attention": (
+        with_attention,
+        "it is ClofNet's attention layer, which is not fused; nn.FrameAttention is that layer",
+    ),
     "changed training": (lambda: lookalike("Clof_GCL", forward=only_when(True)), "its new features differ"),
     "changed evaluation": (lambda: lookalike("Clof_GCL", forward=only_when(False)), "its new features differ"),
     "empty part": (lambda: with_part("coord_mlp", nn.Sequential()), "coord_mlp is not built as published"),

@@ -42,6 +42,8 @@ KINDS = {
 FUSED_PARTS = ("edge_mlp", "att_mlp", "coord_mlp")
 # Parts that it calls unless it knows them.
 NODE_PARTS = ("node_mlp", "coord_mlp_vel")
+# What ClofNet's attention layer has, which bears the name of EGNN's.
+ATTENTION_PART = "fc_query"
 # Training mode and a factor of the last coordinate weights: ordinary vectors, and such that the published bound is
 # reached.
 TRIALS = ((True, 1.0), (False, 1e4))
@@ -111,6 +113,8 @@ def fused_forward(layer: nn.Module) -> FusedLayer:
         UnrecognisedError: anything about the layer is not as published.
     """
     kind = KINDS[type(layer).__name__]
+    if ATTENTION_PART in layer._modules:
+        raise UnrecognisedError("it is ClofNet's attention layer, which is not fused; nn.FrameAttention is that layer")
     needed = {"edge_mlp", "node_mlp", "coord_mlp"}
     needed |= {"coord_mlp_vel"} if kind.velocity else set()
     needed |= {"layer_norm"} if kind.layer_norm else set()
