@@ -66,6 +66,15 @@ def positions(pos: Tensor, name: str = "pos") -> None:
     shape(pos, ("N", 3), name)
 
 
+def velocities(vel: Tensor, pos: Tensor) -> None:
+    """Velocities beside positions: all is as it is there."""
+    positions(vel, "vel")
+    if vel.dtype != pos.dtype:
+        raise TypeError(f"vel must be {names([pos.dtype])} like pos; got {names([vel.dtype])}.")
+    shape(vel, pos.shape, "vel")
+    same_device(vel, pos.device, "vel", "pos")
+
+
 def features(tensor: Tensor, pos: Tensor, name: str) -> None:
     """Features beside positions: of the positions' dtype, or half precision beside float32."""
     is_tensor(tensor, name)

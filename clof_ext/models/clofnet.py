@@ -116,7 +116,7 @@ class ClofNet(nn.Module):
             pos: (N, 3) positions, float32 or float64.
             edge_index: (2, E) receivers and senders, or an EdgePlan.
             edge_attr: (E, edge_dim) edge features.
-            vel: (N, 3) velocities; may be left out (zero) where velocity=False.
+            vel: (N, 3) velocities in the dtype of pos; may be left out (zero) where velocity=False.
             batch: (N,) number of each node's graph, from 0 and below N; graphs may differ in size. One graph if None.
             node_attr: (N, node_attr_dim), or None if node_attr_dim is 0.
 

@@ -80,7 +80,7 @@ class EGNN(nn.Module):
             pos: (N, 3) positions, float32 or float64.
             edge_index: (2, E) receivers and senders, or an EdgePlan.
             edge_attr: (E, edge_dim) edge features.
-            vel: (N, 3) velocities; not read where velocity=False.
+            vel: (N, 3) velocities in the dtype of pos; not read where velocity=False.
             batch: not read: nothing here depends on which graph a node belongs to. Accepted so that all networks can
                 be called alike.
             node_attr: (N, node_attr_dim), or None if node_attr_dim is 0.

@@ -32,8 +32,7 @@ def check_columns(value: Tensor | None, rows: int, columns: int, name: str) -> N
 def check_velocities(vel: Tensor | None, pos: Tensor) -> None:
     if vel is None:
         raise ValueError("vel must be given to this network, (N, 3) velocities; got None.")
-    _check.positions(vel, "vel")
-    _check.shape(vel, pos.shape, "vel")
+    _check.velocities(vel, pos)
 
 
 def centroids(pos: Tensor, batch: Tensor | None) -> Tensor:

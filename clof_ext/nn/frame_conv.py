@@ -196,7 +196,8 @@ class FrameConv(nn.Module):
             pos: (N, 3) positions, float32 or float64.
             edge_index: (2, E) receivers and senders, or an EdgePlan.
             edge_attr: (E, edge_dim), or None if edge_dim is 0.
-            vel: (N, 3) velocities, in units of length; exactly where the layer was made with velocity=True.
+            vel: (N, 3) velocities in the dtype of pos, in units of length; exactly where the layer was made with
+                velocity=True.
             node_attr: (N, node_attr_dim), or None if node_attr_dim is 0.
 
         Returns:
@@ -219,8 +220,7 @@ class FrameConv(nn.Module):
             wanted = "given to a layer with velocity=True" if vel is None else "None for a layer with velocity=False"
             raise ValueError(f"vel must be {wanted}; got {'None' if vel is None else 'a tensor'}.")
         if vel is not None:
-            _check.positions(vel, "vel")
-            _check.shape(vel, pos.shape, "vel")
+            _check.velocities(vel, pos)
 
     def _check_parts(self) -> None:
         """The parts on edges are what the options say. Those of nodes are called where they are not."""

@@ -43,10 +43,7 @@ def edge_scalars(
     """
     _check.positions(pos)
     if vel is not None:
-        _check.positions(vel, "vel")
-        _check.dtype(vel, (pos.dtype,), "vel")
-        _check.shape(vel, pos.shape, "vel")
-        _check.same_device(vel, pos.device, "vel", "pos")
+        _check.velocities(vel, pos)
     _check.one_of(mode, _check.MODES, "mode")
     plan = as_plan(edge_index, pos.shape[0], pos.device)
     return implementation("edge_scalars", pos.device, backend)(pos, vel, plan.edges, plan.offsets, mode)

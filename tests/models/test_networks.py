@@ -251,6 +251,12 @@ CALLS = {
     "edge_attr": ({"edge_attr": None}, TypeError, "edge_attr must be a torch.Tensor; got NoneType"),
     "edge rows": ({"edge_attr": torch.zeros(3, 2)}, ValueError, r"edge_attr must have shape \(12, 2\); got \(3, 2\)"),
     "vel": ({"vel": None}, ValueError, "vel must be given to this network"),
+    "vel dtype": ({"vel": torch.zeros(7, 3)}, TypeError, r"vel must be float64 like pos; got float32"),
+    "vel device": (
+        {"vel": torch.zeros(7, 3, device="meta").double()},
+        ValueError,
+        r"vel must be on the device of pos, cpu; got meta",
+    ),
     "vel shape": ({"vel": torch.zeros(6, 3).double()}, ValueError, r"vel must have shape \(7, 3\); got \(6, 3\)"),
 }
 

@@ -190,6 +190,7 @@ CALLS = {
     "no vel": ({"velocity": True}, {}, "vel must be given to a layer with velocity=True; got None"),
     "vel": ({}, {"vel": torch.zeros(7, 3).double()}, "vel must be None for a layer with velocity=False; got a tensor"),
     "vel shape": ({"velocity": True}, {"vel": torch.zeros(6, 3).double()}, r"vel must have shape \(7, 3\)"),
+    "vel dtype": ({"velocity": True}, {"vel": torch.zeros(7, 3)}, "vel must be float64 like pos; got float32"),
     "no edge_attr": ({}, {"edge_attr": None}, r"edge_attr must have shape \(\d+, 3\); got None"),
     "edge_attr": ({}, {"edge_attr": torch.zeros(2, 3).double()}, r"edge_attr must have shape \(\d+, 3\); got \(2, 3\)"),
     "node_attr": ({"node_attr_dim": 2}, {}, r"node_attr must have shape \(7, 2\); got None"),
@@ -200,7 +201,7 @@ CALLS = {
 def test_call_errors(options, change, sentence):
     system = make_system(8, 3)
     call = {"h": system.h, "pos": system.pos, "edge_index": system.edge_index, "edge_attr": system.edge_attr}
-    with pytest.raises(ValueError, match=sentence):
+    with pytest.raises((ValueError, TypeError), match=sentence):
         conv(**options)(**{**call, **change})
 
 

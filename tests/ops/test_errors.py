@@ -25,7 +25,7 @@ CASES = [
     (lambda: ops.edge_frame(POS, prepare_graph(EDGES, 5)), ValueError, "edge_index is a plan for 5 nodes; got 4 positions"),
     (lambda: ops.edge_frame(POS.to("meta"), EDGES), ValueError, "edge_index must be on the device of pos, meta; got cpu"),
     (lambda: ops.edge_scalars(POS, EDGES, POS[:2]), ValueError, r"vel must have shape \(4, 3\); got \(2, 3\)"),
-    (lambda: ops.edge_scalars(POS, EDGES, POS.double()), TypeError, "vel must be float32; got float64"),
+    (lambda: ops.edge_scalars(POS, EDGES, POS.double()), TypeError, "vel must be float32 like pos; got float64"),
     (lambda: ops.edge_scalars(POS, EDGES, POS.to("meta")), ValueError, "vel must be on the device of pos, cpu; got meta"),
     (lambda: ops.project(TENSOR, POS, EDGES, order=4), ValueError, "order must be one of 0, 1, 2, 3; got 4"),
     (lambda: ops.project(TENSOR, POS, EDGES, order=2), ValueError, r"tensor must have shape \(4, K, 3, 3\); got \(4, 2, 3\)"),
