@@ -6,12 +6,13 @@ import torch
 from torch import Tensor
 
 from . import _backends
+from ._precision import is_autocast
 from ._register import COMPILED, register_rule, unrecorded
 
 
 def autocast_dtype(device: str) -> torch.dtype | None:
     """The dtype of autocast on a kind of device, or None where it is off."""
-    return torch.get_autocast_dtype(device) if torch.is_autocast_enabled(device) else None
+    return torch.get_autocast_dtype(device) if is_autocast(device) else None
 
 
 def dtype_after(tensor: Tensor, dtype: torch.dtype | None) -> torch.dtype:

@@ -1,6 +1,6 @@
 """Checks of arguments, each with the sentence that a caller reads when it fails."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 import torch
 from torch import Tensor
@@ -57,6 +57,13 @@ def columns(value: Tensor | None, rows: int, count: int, name: str) -> None:
 def same_device(tensor: Tensor, device: torch.device, name: str, other: str) -> None:
     if tensor.device != device:
         raise ValueError(f"{name} must be on the device of {other}, {device}; got {tensor.device}.")
+
+
+def one_device(tensors: Iterable[Tensor | None], op: str) -> None:
+    """What fake implementations ask, which torch also runs where one tensor of many is on meta."""
+    devices = {str(tensor.device) for tensor in tensors if tensor is not None}
+    if len(devices) > 1:
+        raise ValueError(f"the tensors of {op} must be on one device; got {' and '.join(sorted(devices))}.")
 
 
 def positions(pos: Tensor, name: str = "pos") -> None:

@@ -23,10 +23,15 @@ def matmul_precision(device: str) -> str:
 matmul_precision._dynamo_marked_constant = True
 
 
+def is_autocast(device: str) -> bool:
+    """Whether autocast is on for a kind of device; some, like meta, have none."""
+    return torch.amp.is_autocast_available(device) and torch.is_autocast_enabled(device)
+
+
 def float32_under_autocast(*tensors: Tensor | None) -> tuple[Tensor | None, ...]:
     """The tensors of an op without half precision: where autocast is on, those in half precision as float32."""
     device = next(tensor.device.type for tensor in tensors if isinstance(tensor, Tensor))
-    if not torch.is_autocast_enabled(device):
+    if not is_autocast(device):
         return tensors
     halves = (torch.bfloat16, torch.float16)
     return tuple(

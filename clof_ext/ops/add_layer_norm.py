@@ -8,7 +8,7 @@ from torch import Tensor
 
 from .. import _check
 from .._backends import NormSize, fitting, implementation
-from .._precision import float32_under_autocast
+from .._precision import float32_under_autocast, is_autocast
 from .._recompute import double_backward
 from .._register import backward_of, declare, in_backward, is_recorded, record, register_rule, unrecorded
 from .._transforms import is_traced, refuse_tangents
@@ -111,7 +111,7 @@ def _fused(
 
 def _unlike(weight: Tensor, x: Tensor, h: Tensor) -> bool:
     """Whether weight is of another dtype than x + h outside of autocast: an error of torch's, or its own rule."""
-    return weight.dtype != torch.promote_types(x.dtype, h.dtype) and not torch.is_autocast_enabled(x.device.type)
+    return weight.dtype != torch.promote_types(x.dtype, h.dtype) and not is_autocast(x.device.type)
 
 
 def _definition(inputs: list[Tensor], times: float, eps: float) -> Tensor:
@@ -148,10 +148,12 @@ class _Recorded(torch.autograd.Function):
 
 
 def _fake(x, h, weight, bias, times, eps):
+    _check.one_device((x, h, weight, bias), "add_layer_norm")
     return x.new_empty(x.shape, dtype=weight.dtype)
 
 
 def _fake_backward(grad, x, h, weight, times, eps, h_gradient):
+    _check.one_device((grad, x, h, weight), "add_layer_norm_backward")
     rows = x.shape[0] if h_gradient else 0
     grad_h = h.new_empty(rows, h.shape[1])
     return x.new_empty(x.shape), grad_h, weight.new_empty(weight.shape), weight.new_empty(weight.shape)

@@ -290,10 +290,13 @@ def _check_coord_mlp(tensors: list[Tensor], h: Tensor, hidden: int, basis: str) 
 
 
 def _fake(h, pos, edge_attr, edge_weight, weights, edges, offsets, edge_depth, *options):
+    _check.one_device((h, pos, edge_attr, edge_weight, *weights, edges, offsets), "frame_message")
     return h.new_empty(h.shape[0], weights[2 * (edge_depth - 1)].shape[0]), pos.new_empty(pos.shape)
 
 
 def _fake_backward(grad_message, grad_vector, h, pos, edge_attr, edge_weight, weights, edges, offsets, *options):
+    tensors = (grad_message, grad_vector, h, pos, edge_attr, edge_weight, *weights, edges, offsets)
+    _check.one_device(tensors, "frame_message_backward")
     grad_edge_attr = h.new_empty(0, 0) if edge_attr is None else edge_attr.new_empty(edge_attr.shape)
     grad_edge_weight = h.new_empty(0) if edge_weight is None else edge_weight.new_empty(edge_weight.shape)
     grad_weights = [weight.new_empty(weight.shape) for weight in weights]
@@ -364,6 +367,7 @@ def _gradients(backward: Callable, grad_message: Tensor, grad_vector: Tensor, in
 def _fake_double_backward(along_h, along_pos, along_edge_attr, along_edge_weight, *inputs):
     h, pos, weights = *inputs[N_COTANGENTS : N_COTANGENTS + 2], inputs[N_COTANGENTS + N_TENSORS]
     edge_depth = inputs[N_COTANGENTS + N_TENSORS + 3]
+    _check.one_device((along_h, along_pos, along_edge_attr, along_edge_weight, h), "frame_message_double_backward")
     cotangents = _fake(h, pos, None, None, weights, None, None, edge_depth)
     return *cotangents, *_fake_backward(*inputs)
 

@@ -211,14 +211,16 @@ class _Recorded(torch.autograd.Function):
 
 
 def _fake(inputs, weights, activation, activate_last, precision="highest"):
+    _check.one_device((*inputs, *weights), "mlp")
     return inputs[0].new_empty(inputs[0].shape[0], weights[-1].shape[0])
 
 
 def _fake_into(out, inputs, weights, activation, activate_last, precision="highest"):
-    return None
+    _check.one_device((out, *inputs, *weights), "mlp_into")
 
 
 def _fake_backward(grad, inputs, weights, activation, activate_last, input_gradients, precision="highest"):
+    _check.one_device((grad, *inputs, *weights), "mlp_backward")
     grads = [tensor.new_empty(tensor.shape) for tensor in inputs] if input_gradients else []
     return grads, [weight.new_empty(weight.shape) for weight in weights]
 
@@ -234,6 +236,7 @@ def _save(ctx, inputs, output) -> None:
 
 
 def _fake_double_backward(along, grad, inputs, weights, activation, activate_last, precision="highest"):
+    _check.one_device((*along, grad), "mlp_double_backward")
     return grad.new_empty(grad.shape), *_fake_backward(grad, inputs, weights, activation, activate_last, True)
 
 

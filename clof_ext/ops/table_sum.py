@@ -57,7 +57,7 @@ def table_sum(
     if base is not None:
         _like(base, table, (first.shape[0], table.shape[1]), "base")
     run = implementation("table_sum", table.device, backend)
-    if first.numel() and not torch.compiler.is_compiling():
+    if first.numel() and not (torch.compiler.is_compiling() or first.is_meta):
         low, high = (int(end) for end in first.aminmax())
         most = table.shape[0] - share.shape[2]
         if low < 0 or high > most:
