@@ -1,6 +1,7 @@
 """Checks of arguments, each with the sentence that a caller reads when it fails."""
 
 from collections.abc import Iterable, Sequence
+from numbers import Integral
 
 import torch
 from torch import Tensor
@@ -8,6 +9,7 @@ from torch import Tensor
 MODES = ("soft", "raw", "orthonormal")
 REDUCTIONS = ("sum", "mean")
 GEOMETRY_DTYPES = (torch.float32, torch.float64)
+FLOAT_DTYPES = (torch.float32, torch.float64, torch.bfloat16, torch.float16)
 FEATURE_DTYPES = {
     torch.float32: (torch.float32, torch.bfloat16, torch.float16),
     torch.float64: (torch.float64,),
@@ -21,12 +23,35 @@ def names(dtypes: Sequence[torch.dtype]) -> str:
 def is_tensor(value: object, name: str) -> None:
     if not isinstance(value, Tensor):
         raise TypeError(f"{name} must be a torch.Tensor; got {type(value).__name__}.")
+    if value.layout is not torch.strided:
+        layout = str(value.layout).removeprefix("torch.")
+        raise TypeError(f"{name} must be a dense torch.Tensor; got one of layout {layout}.")
+
+
+def listed(value: Iterable, name: str) -> list:
+    """What holds several tensors as a list."""
+    try:
+        return list(value)
+    except TypeError:
+        raise TypeError(f"{name} must be a sequence of tensors; got {type(value).__name__}.") from None
 
 
 def one_of(value: object, choices: Sequence[object], name: str) -> None:
-    if value not in choices:
+    """The choices are of one type, as which 1.0 is no 1."""
+    if value not in choices or not isinstance(value, type(choices[0])):
         listed = ", ".join(repr(choice) for choice in choices)
         raise ValueError(f"{name} must be one of {listed}; got {value!r}.")
+
+
+def whole(value: object, name: str, least: int, most: int | None = None) -> None:
+    if not isinstance(value, Integral) or value < least or (most is not None and value > most):
+        bounds = f"from {least}" if most is None else f"from {least} to {most}"
+        raise ValueError(f"{name} must be a whole number {bounds}; got {value!r}.")
+
+
+def above_zero(value: object, name: str) -> None:
+    if not isinstance(value, int | float) or not value > 0:
+        raise ValueError(f"{name} must be a number above 0; got {value!r}.")
 
 
 def dtype(tensor: Tensor, allowed: Sequence[torch.dtype], name: str) -> None:

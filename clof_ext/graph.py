@@ -10,6 +10,7 @@ from . import _backends, _check, _register
 from ._changes import state_of
 
 MAX_EDGES = 2**31 - 1
+MAX_NODES = 2**31 - 2
 
 
 @dataclass(frozen=True, eq=False)
@@ -64,17 +65,18 @@ def prepare_graph(edge_index: Tensor, num_nodes: int) -> EdgePlan:
 
     Raises:
         TypeError: ``edge_index`` is no integer tensor.
-        ValueError: it does not have two rows, holds an index outside [0, N), or has 2**31 edges or more.
+        ValueError: it does not have two rows, holds an index outside [0, N), or has 2**31 edges or more; num_nodes is
+            no whole number from 0.
     """
     _check.is_tensor(edge_index, "edge_index")
     _check.dtype(edge_index, (torch.int64, torch.int32), "edge_index")
     _check.shape(edge_index, (2, "E"), "edge_index")
-    return _plan_for(edge_index, edge_index, num_nodes, "edge_index")
+    return _plan_for(edge_index, edge_index, num_nodes, "edge_index", "num_nodes")
 
 
 def prepare_segments(index: Tensor, num_segments: int) -> EdgePlan:
     """A plan whose receivers are the segments of rows, from (E,) ``index``; cached like ``prepare_graph``'s."""
-    return _plan_for(index, index.expand(2, -1), num_segments, "index")
+    return _plan_for(index, index.expand(2, -1), num_segments, "index", "num_segments")
 
 
 def as_plan(edge_index: "Tensor | EdgePlan", num_nodes: int, device: torch.device) -> EdgePlan:
@@ -90,13 +92,14 @@ def as_plan(edge_index: "Tensor | EdgePlan", num_nodes: int, device: torch.devic
     return plan
 
 
-def _plan_for(key: Tensor, edge_index: Tensor, num_nodes: int, name: str) -> EdgePlan:
+def _plan_for(key: Tensor, edge_index: Tensor, num_nodes: int, name: str, count_name: str) -> EdgePlan:
     if torch.compiler.is_compiling():
         return _make_plan(edge_index, num_nodes, name)
     # A tensor made in inference mode does not count its changes, so its plan is not kept.
     counted = not key.is_inference()
     plan = _cached(key, num_nodes) if counted else None
     if plan is None:
+        _check.whole(num_nodes, count_name, 0, MAX_NODES)
         # Tensors made in inference mode could not be saved for a backward pass later.
         with torch.inference_mode(False):
             plan = _make_plan(edge_index if counted else edge_index.clone(), num_nodes, name)

@@ -71,7 +71,8 @@ class FrameAttention(nn.Module):
     ) -> None:
         super().__init__()
         _check.one_of(frame, _check.MODES, "frame")
-        if heads < 1 or hidden_dim % heads:
+        _check.whole(heads, "heads", 1)
+        if hidden_dim % heads:
             raise ValueError(f"hidden_dim must be a multiple of heads, {heads}; got {hidden_dim}.")
         self.hidden_dim, self.edge_dim, self.node_attr_dim, self.heads = hidden_dim, edge_dim, node_attr_dim, heads
         self.recurrent, self.coords_weight, self.frame = recurrent, coords_weight, frame

@@ -14,8 +14,6 @@ from .._register import backward_of, declare, in_backward, is_recorded, record, 
 from .._transforms import is_traced, refuse_tangents
 from ..reference import add_layer_norm as plain_add_layer_norm
 
-DTYPES = (torch.float32, torch.float64, torch.bfloat16, torch.float16)
-
 
 def add_layer_norm(
     x: Tensor,
@@ -75,12 +73,12 @@ def add_layer_norm(
 
 def _check_all(x: Tensor, h: Tensor, weight: Tensor, bias: Tensor) -> None:
     _check.shape(x, ("R", "H"), "x")
-    _check.dtype(x, DTYPES, "x")
+    _check.dtype(x, _check.FLOAT_DTYPES, "x")
     for tensor, shape, name in ((h, x.shape, "h"), (weight, x.shape[1:], "weight"), (bias, x.shape[1:], "bias")):
         _check.is_tensor(tensor, name)
         _check.shape(tensor, shape, name)
         _check.same_device(tensor, x.device, name, "x")
-        _check.dtype(tensor, DTYPES, name)
+        _check.dtype(tensor, _check.FLOAT_DTYPES, name)
     _check.dtype(bias, (weight.dtype,), "bias")
 
 

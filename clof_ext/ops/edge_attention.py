@@ -64,7 +64,8 @@ def edge_attention(
     _check.dtype(query, DTYPES, "query")
     _check.shape(query, ("N", "H"), "query")
     n_nodes, hidden = query.shape
-    if heads < 1 or hidden % heads:
+    _check.whole(heads, "heads", 1)
+    if hidden % heads:
         raise ValueError(f"heads must divide the {hidden} columns of query; got {heads}.")
     plan = as_plan(edge_index, n_nodes, query.device)
     _like(key, query, (n_nodes, hidden), "key")

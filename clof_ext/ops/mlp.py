@@ -73,7 +73,7 @@ def mlp(
 
     Source: the networks phi of Du et al., ICML 2022, section 4.3.
     """
-    inputs, weights = list(inputs), list(weights)
+    inputs, weights = _check.listed(inputs, "inputs"), _check.listed(weights, "weights")
     first = inputs[0] if inputs else None
     if not isinstance(first, Tensor):
         _check_inputs(inputs)
@@ -151,8 +151,7 @@ def _check_inputs(inputs: list[Tensor]) -> None:
         raise ValueError(f"inputs must be 1 to {MAX_INPUTS} tensors; got {len(inputs)}.")
     for k, tensor in enumerate(inputs):
         _check.is_tensor(tensor, f"inputs[{k}]")
-        if not tensor.is_floating_point():
-            raise TypeError(f"inputs[{k}] must hold floating-point numbers; got {_check.names([tensor.dtype])}.")
+        _check.dtype(tensor, _check.FLOAT_DTYPES, f"inputs[{k}]")
         _check.shape(tensor, ("R" if k == 0 else inputs[0].shape[0], "D"), f"inputs[{k}]")
         _check_like(tensor, inputs[0], f"inputs[{k}]")
 

@@ -8,8 +8,6 @@ from .._backends import implementation
 from .._register import declare, register_rule
 from ..graph import EdgePlan, prepare_segments
 
-VALUE_DTYPES = (torch.float32, torch.float64, torch.bfloat16, torch.float16)
-
 
 def segment_sum(
     values: Tensor, index: Tensor | EdgePlan, num_segments: int | None = None, *, backend: str | None = None
@@ -47,7 +45,7 @@ def _reduce(
     values: Tensor, index: Tensor | EdgePlan, num_segments: int | None, reduce: str, backend: str | None
 ) -> Tensor:
     _check.is_tensor(values, "values")
-    _check.dtype(values, VALUE_DTYPES, "values")
+    _check.dtype(values, _check.FLOAT_DTYPES, "values")
     if values.dim() == 0:
         raise ValueError("values must have at least one axis, its rows; got a scalar.")
     plan = index if isinstance(index, EdgePlan) else _plan_of(index, num_segments)

@@ -27,10 +27,10 @@ def edge_attention(
     heads: int,
 ) -> Tensor:
     receiver, sender = edges[0].long(), edges[1].long()
-    shape = (-1, heads, query.shape[1] // heads)
+    heads_of = (heads, query.shape[1] // heads)
     along = edge @ weight.T
-    keys, values = ((of_node[sender] + along).view(shape) for of_node in (key, value))
-    scores = (query.view(shape)[receiver] * keys).sum(2) / math.sqrt(shape[2])
+    keys, values = ((of_node[sender] + along).unflatten(1, heads_of) for of_node in (key, value))
+    scores = (query.unflatten(1, heads_of)[receiver] * keys).sum(2) / math.sqrt(heads_of[1])
     weights = _softmax(scores, receiver, edges, offsets)
     if keep is not None:
         weights = weights * keep

@@ -206,7 +206,7 @@ ERRORS = {
     "basis": ({"basis": "full"}, ValueError, "basis must be one of 'complete', 'radial'; got 'full'"),
     "mode": ({"mode": "hard"}, ValueError, "mode must be one of"),
     "activation": ({"activation": "mish"}, ValueError, "activation must be one of 'silu'"),
-    "clamp": ({"clamp": 0.0}, ValueError, "clamp must be above 0; got 0.0"),
+    "clamp": ({"clamp": 0.0}, ValueError, "clamp must be a number above 0; got 0.0"),
     "message_reduce": ({"message_reduce": "max"}, ValueError, "message_reduce must be one of"),
     "vector_reduce": ({"vector_reduce": "max"}, ValueError, "vector_reduce must be one of"),
     "too deep": (wrong("edge_mlp", lambda w: w + w[-2:]), ValueError, "1 to 3 Linears; got 8 tensors"),

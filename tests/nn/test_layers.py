@@ -182,6 +182,8 @@ def test_construction_errors(change, sentence):
 def test_attention_construction_errors():
     with pytest.raises(ValueError, match="hidden_dim must be a multiple of heads, 3; got 8"):
         FrameAttention(8, 3)
+    with pytest.raises(ValueError, match="heads must be a whole number from 1; got None"):
+        FrameAttention(8, 3, heads=None)
     with pytest.raises(ValueError, match="frame must be one of"):
         FrameAttention(9, 3, frame="hard")
 

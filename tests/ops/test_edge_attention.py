@@ -18,6 +18,7 @@ SIZES = {
     "one head": (1, 16, 32),
     "many heads": (18, 2, 3),
     "no features of edges": (2, 3, 0),
+    "no features": (2, 0, 3),
 }
 
 

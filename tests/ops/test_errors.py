@@ -9,6 +9,18 @@ POS = torch.randn(4, 3)
 EDGES = torch.tensor([[0, 1, 2], [1, 2, 0]])
 TENSOR = torch.randn(4, 2, 3)
 SCALARS = torch.randn(3, 2, 3)
+FEATURES, WEIGHT = torch.randn(4, 2), torch.randn(8, 5)
+
+
+def frame_message(**change):
+    call = {"h": FEATURES, "pos": POS, "edge_index": EDGES, "edge_mlp": [WEIGHT, WEIGHT[:, 0]]}
+    return ops.frame_message(**{**call, "coord_mlp": [torch.randn(3, 8)], **change})
+
+
+def attention(heads):
+    nodes = torch.randn(4, 6)
+    return ops.edge_attention(nodes, nodes, nodes, torch.randn(3, 2), torch.randn(6, 2), EDGES, heads=heads)
+
 
 CASES = [
     (lambda: ops.edge_frame([[0.0]], EDGES), TypeError, "pos must be a torch.Tensor; got list"),
@@ -45,6 +57,24 @@ CASES = [
     (lambda: ops.segment_sum(SCALARS, EDGES[0].double(), 3), TypeError, "index must be int64 or int32; got float64"),
     (lambda: ops.segment_sum(SCALARS, prepare_graph(EDGES, 4), 3), ValueError, "num_segments must be the plan's number of nodes, 4; got 3"),
     (lambda: ops.edge_frame(POS, EDGES, backend="fast"), ValueError, "backend must be one of 'reference', 'cpu', 'cuda', 'triton'; got 'fast'"),
+    (lambda: ops.edge_frame(POS.to_sparse(), EDGES), TypeError, "pos must be a dense torch.Tensor; got one of layout sparse_coo"),
+    (lambda: ops.edge_frame(POS, EDGES.to_sparse()), TypeError, "edge_index must be a dense torch.Tensor; got one of layout"),
+    (lambda: ops.project(TENSOR, POS, EDGES, order=1.0), ValueError, "order must be one of 0, 1, 2, 3; got 1.0"),
+    (lambda: prepare_graph(EDGES, 4.5), ValueError, "num_nodes must be a whole number from 0 to 2147483646; got 4.5"),
+    (lambda: prepare_graph(EDGES, None), ValueError, "num_nodes must be a whole number from 0 to 2147483646; got None"),
+    (lambda: prepare_graph(EDGES, -1), ValueError, "num_nodes must be a whole number from 0 to 2147483646; got -1"),
+    (lambda: ops.segment_sum(SCALARS, EDGES[0], -2), ValueError, "num_segments must be a whole number from 0 to .* got -2"),
+    (lambda: frame_message(clamp=None), ValueError, "clamp must be a number above 0; got None"),
+    (lambda: frame_message(clamp=-1.0), ValueError, "clamp must be a number above 0; got -1.0"),
+    (lambda: frame_message(tanh="yes"), ValueError, "tanh must be one of True, False; got 'yes'"),
+    (lambda: frame_message(edge_mlp=None), TypeError, "edge_mlp must be a sequence of tensors; got NoneType"),
+    (lambda: frame_message(h=FEATURES.to_sparse()), TypeError, "h must be a dense torch.Tensor; got one of layout sparse_coo"),
+    (lambda: frame_message(edge_mlp=[WEIGHT.to_sparse(), WEIGHT[:, 0]]), TypeError, r"edge_mlp\[0\] weight must be a dense"),
+    (lambda: ops.mlp([FEATURES], None), TypeError, "weights must be a sequence of tensors; got NoneType"),
+    (lambda: ops.mlp([FEATURES.to(torch.float8_e4m3fn)], [WEIGHT, WEIGHT[0]]), TypeError, r"inputs\[0\] must be float32 or .* got float8_e4m3fn"),
+    (lambda: attention(heads=None), ValueError, "heads must be a whole number from 1; got None"),
+    (lambda: attention(heads=2.0), ValueError, "heads must be a whole number from 1; got 2.0"),
+    (lambda: attention(heads=4), ValueError, "heads must divide the 6 columns of query; got 4"),
     (lambda: backend("fast").__enter__(), ValueError, "backend must be one of"),
 ]  # fmt: skip
 

@@ -290,7 +290,7 @@ X, W, B = torch.randn(4, 3), torch.randn(2, 3), torch.randn(2)
 ERRORS = [
     (([], [W, B]), ValueError, "inputs must be 1 to 4 tensors; got 0."),
     (([X, [1.0]], [W, B]), TypeError, r"inputs\[1\]"),
-    (([X.long()], [W, B]), TypeError, "floating-point"),
+    (([X.long()], [W, B]), TypeError, "must be float32 or .* got int64"),
     (([X, X[:2]], [W, B]), ValueError, r"inputs\[1\] must have shape \(4, D\)"),
     (([X, X.double()], [W, B]), TypeError, r"inputs\[1\] must be float32 like"),
     (([X], [W]), ValueError, "weight and bias of 1 to 4 Linears; got 1 tensors"),
