@@ -27,8 +27,8 @@ def aggregate(
     edges, so results repeat bit for bit.
 
     Args:
-        scalars: (E, K, 3**order); of the dtype of pos, or bfloat16 or float16 beside float32 positions (sums are
-            then made in float32); differentiable, twice.
+        scalars: (E, K, 3**order), or (E, 3**order) without the axis of channels; of the dtype of pos, or bfloat16 or
+            float16 beside float32 positions (sums are then made in float32); differentiable, twice.
         pos: (N, 3) node positions, float32 or float64; differentiable, twice.
         edge_index: (2, E) receivers and senders, or an EdgePlan.
         num_nodes: N; read off pos if not given.
@@ -38,7 +38,8 @@ def aggregate(
         backend: force one backend.
 
     Returns:
-        (N, K, 3, ..., 3) with ``order`` axes of size 3, in the dtype of ``scalars``; 0 for nodes without edges.
+        (N, K, 3, ..., 3) with ``order`` axes of size 3, or without that of channels, in the dtype of ``scalars``; 0 for
+        nodes without edges.
 
     Raises:
         TypeError, ValueError: a wrong type, dtype, shape, device, index, order, reduce or mode.
@@ -53,9 +54,11 @@ def aggregate(
     if num_nodes is not None and num_nodes != pos.shape[0]:
         raise ValueError(f"num_nodes must be the number of positions, {pos.shape[0]}; got {num_nodes}.")
     plan = as_plan(edge_index, pos.shape[0], pos.device)
-    _check.shape(scalars, (plan.num_edges, "K", 3**order), "scalars")
+    single = scalars.dim() == 2 and scalars.shape[1] == 3**order
+    _check.shape(scalars, (plan.num_edges, *([] if single else ["K"]), 3**order), "scalars")
     run = implementation("aggregate", pos.device, backend)
-    return run(scalars, pos, plan.edges, plan.offsets, order, reduce, mode)
+    tensor = run(scalars.unsqueeze(1) if single else scalars, pos, plan.edges, plan.offsets, order, reduce, mode)
+    return tensor.squeeze(1) if single else tensor
 
 
 def _fake(scalars, pos, edges, offsets, order, reduce, mode):

@@ -27,8 +27,8 @@ def project(
 
     Args:
         tensor: tensors of the given order, (N, K, 3, ..., 3) on nodes or (E, K, 3, ..., 3) on edges (order axes of
-            size 3; none for order 0). Of the dtype of pos, or bfloat16 or float16 beside float32 positions;
-            differentiable, twice.
+            size 3; none for order 0), or one for each node or edge without the axis of channels, as vectors (N, 3).
+            Of the dtype of pos, or bfloat16 or float16 beside float32 positions; differentiable, twice.
         pos: (N, 3) node positions, float32 or float64; differentiable, twice.
         edge_index: (2, E) receivers and senders, or an EdgePlan.
         order: 0, 1, 2 or 3.
@@ -37,7 +37,8 @@ def project(
         backend: force one backend.
 
     Returns:
-        (E, K, 3**order), the last axis in row-major order of (k1, ..., kr), in the dtype of ``tensor``.
+        (E, K, 3**order), or (E, 3**order) without the axis of channels; the last axis in row-major order of
+        (k1, ..., kr), in the dtype of ``tensor``.
 
     Raises:
         TypeError, ValueError: a wrong type, dtype, shape, device, index, order, source or mode.
@@ -51,9 +52,12 @@ def project(
     _check.one_of(mode, _check.MODES, "mode")
     plan = as_plan(edge_index, pos.shape[0], pos.device)
     rows = plan.num_edges if source == "edge" else pos.shape[0]
-    _check.shape(tensor, (rows, "K", *[3] * order), "tensor")
+    axes = [3] * order
+    single = tensor.dim() == 1 + order and list(tensor.shape[1:]) == axes
+    _check.shape(tensor, (rows, *axes) if single else (rows, "K", *axes), "tensor")
     run = implementation("project", pos.device, backend)
-    return run(tensor, pos, plan.edges, plan.offsets, order, source, mode)
+    scalars = run(tensor.unsqueeze(1) if single else tensor, pos, plan.edges, plan.offsets, order, source, mode)
+    return scalars.squeeze(1) if single else scalars
 
 
 def _fake(tensor, pos, edges, offsets, order, source, mode):
