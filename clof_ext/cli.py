@@ -1,6 +1,7 @@
 """The command ``clof-ext``."""
 
 import argparse
+import contextlib
 import importlib
 import sys
 from collections.abc import Sequence
@@ -37,11 +38,20 @@ def _parser() -> argparse.ArgumentParser:
     info = commands.add_parser("info", help="versions, the build, and the backend that each op will use, with reasons")
     info.set_defaults(run=_info)
     selftest = commands.add_parser("selftest", help="compare every op and backend present with the reference")
-    selftest.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu", help="cpu or cuda")
+    default = "cuda" if torch.cuda.is_available() else "cpu"
+    selftest.add_argument("--device", type=_device, default=default, help="cpu or cuda")
     selftest.set_defaults(run=_selftest)
     for room in ROOMS:
         importlib.import_module(f".{room}.commands", __package__).add_commands(commands)
     return parser
+
+
+def _device(word: str) -> torch.device:
+    with contextlib.suppress(RuntimeError):
+        device = torch.device(word)
+        if device.type in ("cpu", "cuda"):
+            return device
+    raise argparse.ArgumentTypeError(f"must be cpu or cuda; got {word!r}")
 
 
 def _info(options: argparse.Namespace) -> int:
@@ -54,8 +64,9 @@ def _info(options: argparse.Namespace) -> int:
 def _selftest(options: argparse.Namespace) -> int:
     from . import selftest
 
-    if options.device.startswith("cuda") and not torch.cuda.is_available():
-        print(f"--device {options.device} needs a CUDA device; torch finds none.", file=sys.stderr)
+    found = torch.cuda.device_count()
+    if options.device.type == "cuda" and (options.device.index or 0) >= found:
+        print(f"--device {options.device} needs a CUDA device; torch finds {found or 'none'}.", file=sys.stderr)
         return WRONG_USE
     return 0 if selftest(options.device) else 1
 

@@ -205,6 +205,11 @@ def test_command_line(capsys):
         assert "needs a CUDA device" in capsys.readouterr().err
     with pytest.raises(SystemExit):
         cli.main([])
+    capsys.readouterr()
+    for device in ("foo", "meta"):
+        with pytest.raises(SystemExit):
+            cli.main(["selftest", "--device", device])
+        assert f"argument --device: must be cpu or cuda; got '{device}'" in capsys.readouterr().err
 
 
 def test_triton_kernels_that_are_too_small_give_way_to_the_reference(monkeypatch):

@@ -2,6 +2,7 @@
 
 import argparse
 import itertools
+import math
 import shlex
 import sys
 from collections.abc import Iterator
@@ -87,8 +88,8 @@ def _check(options: argparse.Namespace) -> None:
     for name, value in given.items():
         if value < least.get(name, 1):
             raise OptionError(f"--{name.replace('_', '-')} must be at least {least.get(name, 1)}; got {value}.")
-    if options.seconds < 0:
-        raise OptionError(f"--seconds must be at least 0; got {options.seconds:g}.")
+    if not 0 <= options.seconds < math.inf:
+        raise OptionError(f"--seconds must be at least 0 and finite; got {options.seconds:g}.")
     check_device(options.device)
 
 
