@@ -24,7 +24,7 @@ def simulate(law: Law, systems: Systems, n_steps: int, sample_every: int) -> tup
 
 def _simulate(law: Law, systems: Systems, n_steps: int, sample_every: int) -> tuple[Array, Array]:
     # Coordinates before particles, as published: the order in memory decides that of sums.
-    pos, vel = (np.ascontiguousarray(array.transpose(0, 2, 1)) for array in (systems.pos, systems.vel))
+    pos, vel = (array.transpose(0, 2, 1).copy() for array in (systems.pos, systems.vel))
     frames = []
     vel += TIME_STEP * total_force(law, pos, vel, systems.charges, systems.coupling)
     for step in range(1, n_steps):

@@ -67,6 +67,14 @@ def test_the_reference_gives_the_published_bits(name):
 
 
 @pytest.mark.parametrize("kind", LAWS)
+def test_the_reference_leaves_initial_states_alone(kind):
+    systems, again = (initial_systems(kind, 5, range(3)) for _ in range(2))
+    clof_ext.newton.reference.simulate(LAWS[kind], systems, 11, 5)
+    for name, value in vars(systems).items():
+        np.testing.assert_array_equal(value, getattr(again, name))
+
+
+@pytest.mark.parametrize("kind", LAWS)
 def test_the_force_of_the_reference(kind):
     law, systems = LAWS[kind], initial_systems(kind, 6, range(40))
     pos, vel = systems.pos, systems.vel

@@ -1,7 +1,9 @@
 // Simulates a register full of systems at a time, from the first step to the last, in the first-level cache.
 //
-// To be compiled with -ffp-contract=off: the operations and their order are those of clof_ext/newton/reference.py, so
-// that every instruction set gives the same bits. Close encounters amplify a rounding until it can be seen.
+// To be compiled with -ffp-contract=off, so that every instruction set gives the same bits: close encounters amplify a
+// rounding until it can be seen. Squared distances are those of differences, without the cancellation of
+// clof_ext/newton/reference.py. Its order of operations would not bring its trajectories: NumPy's power rounds in ways of
+// its own, and chaos makes as much of that.
 #include "newton_simulate.h"
 
 #include <new>
