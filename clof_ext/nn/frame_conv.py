@@ -10,7 +10,7 @@ from ..graph import EdgePlan, as_plan
 from ..reference.frame_message import BASIS_SIZE
 from .activation import KNOWN, SIGMOID
 from .layer_step import Inputs, LayerOptions, Weights, layer_step, side_by_side
-from .mlp import activated_mlp, check_read, coord_head, is_fused, linear_tensors, mlp, perceptron
+from .mlp import activated_mlp, check_read, coord_head, linear_tensors, mlp, perceptron, weights_to_read
 from .norm import added, norm_of_sum
 
 # The parts of a layer that live on edges, and those of nodes, as Weights has them.
@@ -56,11 +56,12 @@ def _update(
 ) -> tuple[Tensor, Tensor, bool]:
     """What node_mlp gives, and the new positions: in one step, or op by op; whether nobody else has seen the first."""
     of_edges = [_tensors(layer._modules.get(name)) for name in EDGE_PARTS]
-    of_nodes = [layer._modules.get(name) for name in NODE_PARTS]
-    if not all(part is None or is_fused(part, options.node_activation) for part in of_nodes):
+    parts = [layer._modules.get(name) for name in NODE_PARTS]
+    of_nodes = [[] if part is None else weights_to_read(part, options.node_activation) for part in parts]
+    if None in of_nodes:
         return *_op_by_op(layer, options, inputs, edge_index, of_edges), False
     try:
-        found = layer_step(inputs, edge_index, Weights(*of_edges, *map(_tensors, of_nodes)), options)
+        found = layer_step(inputs, edge_index, Weights(*of_edges, *of_nodes), options)
     except Exception:
         # The ops say in more detail what is wrong.
         _op_by_op(layer, options, inputs, edge_index, of_edges)

@@ -7,10 +7,12 @@ import torch
 from torch import Tensor, nn
 
 from .. import _check, ops
-from .activation import KNOWN, MODULES, Known
+from .activation import KNOWN, MODULES, Known, settings
 
 # Gain of the last Linear of the coordinate heads: positions start almost unmoved.
 COORD_GAIN = 0.001
+# The forwards of what weights are read of.
+OF_LINEAR, OF_SEQUENTIAL = nn.Linear.forward, nn.Sequential.forward
 
 
 def mlp(sizes: list[int], activation: str, *, end: nn.Module | None = None) -> nn.Sequential:
@@ -61,31 +63,37 @@ def perceptron(part: nn.Sequential, activation: str | None, *inputs: Tensor) -> 
 
     With None, for hooks that have to be called, or where it has become anything else, its modules are called.
     """
-    if is_fused(part, activation):
-        return ops.mlp(inputs, linear_tensors(part), activation=activation)
-    return part(torch.cat(inputs, 1))
+    weights = weights_to_read(part, activation)
+    return part(torch.cat(inputs, 1)) if weights is None else ops.mlp(inputs, weights, activation=activation)
 
 
-def is_fused(part: nn.Module, activation: str | None) -> bool:
-    """Whether a part's weights may be read in place of calling it."""
-    return activation is not None and is_perceptron(part, activation) and not have_hooks(with_children(part))
+def weights_to_read(part: nn.Module, activation: str | None) -> list[Tensor] | None:
+    """Weight and bias of every Linear of a part, or None where its modules have to be called."""
+    count = 0 if activation is None else n_linears(part, activation)
+    if not count or have_hooks((part, *part.__dict__["_modules"].values())):
+        return None
+    tensors = linear_tensors(part)
+    return tensors if len(tensors) == 2 * count else None
 
 
-def is_perceptron(part: nn.Module, activation: str, end: Known | None = None) -> bool:
-    """Whether a part is Linears, the activation between them and ``end`` after the last, and nothing else.
+def n_linears(part: nn.Module, activation: str, end: Known | None = None) -> int:
+    """Of how many Linears a part is, the activation between them and ``end`` after the last; 0 for anything else.
 
     The class of a Linear may be another where its forward is the same, as parametrizations make it.
     """
-    modules, between, forward = list(part._modules.values()), KNOWN[activation], nn.Linear.forward
+    own, (kind, options) = part.__dict__, KNOWN[activation]
+    modules = [one for one in own["_modules"].values() if type(one) is not nn.Identity or "forward" in one.__dict__]
     if end is not None and not (modules and end.is_like(modules.pop())):
-        return False
+        return 0
+    # Layers ask this on every call: what a module is like is asked here, without calls.
     for module in modules[::2]:
-        if type(module).forward is not forward or "forward" in module.__dict__:
-            return False
+        if type(module).forward is not OF_LINEAR or "forward" in module.__dict__:
+            return 0
     for module in modules[1::2]:
-        if not between.is_like(module):
-            return False
-    return len(modules) % 2 == 1 and type(part).forward is nn.Sequential.forward and "forward" not in part.__dict__
+        if type(module) is not kind or "forward" in module.__dict__ or (options and settings(module) != options):
+            return 0
+    whole = len(modules) % 2 == 1 and type(part).forward is OF_SEQUENTIAL and "forward" not in own
+    return len(modules) // 2 + 1 if whole else 0
 
 
 def check_read(owner: nn.Module, name: str, activation: str, end: Known | None) -> None:
@@ -95,7 +103,7 @@ def check_read(owner: nn.Module, name: str, activation: str, end: Known | None) 
         ValueError: it has become something else.
     """
     part = owner._modules[name]
-    if not is_perceptron(part, activation, end):
+    if not n_linears(part, activation, end):
         after = "nothing" if end is None else end.kind.__name__
         found = ", ".join(type(module).__name__ for module in part.children()) or type(part).__name__
         raise ValueError(

@@ -6,7 +6,7 @@ With x the centred positions and s_ij the scalars of an edge (``ops.edge_scalars
     h, x = gcl_k(h, edges, x, vel, e)   for each layer;   the result is x + centroid
 """
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import torch
@@ -81,9 +81,6 @@ class FusedNetwork(FusedForward):
             return features
         kind = (0.5 * edge_attr[:, 0] + 0.5).long()
         return features + self.layer.gbf(edge_attr[:, 1], kind)
-
-    def parts(self) -> Iterable[nn.Module]:
-        return with_children(self.layer.fuse_edge)
 
     def uncalled(self) -> Iterator[tuple[str, nn.Module]]:
         yield from (("fuse_edge", module) for module in with_children(self.layer.fuse_edge))

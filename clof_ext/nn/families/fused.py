@@ -2,7 +2,7 @@
 
 import inspect
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 
 import torch
@@ -30,8 +30,7 @@ class FusedForward(ABC):
     made: Made = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
-        uncalled = (module for _, module in self.uncalled())
-        object.__setattr__(self, "made", made_of(self.layer, self.parts(), uncalled))
+        object.__setattr__(self, "made", made_of(self.layer, [module for _, module in self.uncalled()]))
 
     def __call__(self, *arguments, **named):
         if not is_still(self.made) or is_transformed() or torch.jit.is_tracing():
@@ -45,10 +44,6 @@ class FusedForward(ABC):
     def hooked_part(self) -> str | None:
         """The name of an uncalled part that has hooks, or None."""
         return next((name for name, module in self.uncalled() if have_hooks((module,))), None)
-
-    def parts(self) -> Iterable[nn.Module]:
-        """Modules beside the layer that ``fused`` relies on to be as they were; left out may be what it calls."""
-        return self.layer.modules()
 
     @abstractmethod
     def fused(self, *arguments, **named):

@@ -30,16 +30,18 @@ class Made(NamedTuple):
     uncalled: tuple[nn.Module, ...]
 
 
-def made_of(layer: nn.Module, parts: Iterable[nn.Module], uncalled: Iterable[nn.Module]) -> Made:
-    """What a layer and its parts are; its own forward may be exchanged, and what is called may have hooks."""
-    modules = [layer, *(part for part in parts if part is not layer)]
+def made_of(layer: nn.Module, uncalled: Iterable[nn.Module]) -> Made:
+    """What a layer and the modules that its fused forward does not call are; the layer itself may have hooks."""
+    uncalled = tuple({id(module): module for module in uncalled}.values())
+    modules = (layer, *uncalled)
+    linears = [module for module in modules if isinstance(module, nn.Linear)]
     options = ((module, _options(module)) for module in modules if not isinstance(module, nn.Linear))
     return Made(
         classes=tuple((module, type(module), _unshadowed(module, is_layer=module is layer)) for module in modules),
         children=tuple((module, tuple(module._modules.values())) for module in modules if module._modules),
         options=tuple((module, values) for module, values in options if values),
-        biased=tuple((module, _has_bias(module)) for module in modules if isinstance(module, nn.Linear)),
-        uncalled=tuple(uncalled),
+        biased=tuple((linear, linear._parameters.get("bias") is not None) for linear in linears),
+        uncalled=uncalled,
     )
 
 
@@ -63,17 +65,13 @@ def is_still(made: Made) -> bool:
             if found is not value and not (isinstance(found, PLAIN) and found == value):
                 return False
     for linear, biased in made.biased:
-        if _has_bias(linear) != biased:
+        if (linear.__dict__["_parameters"].get("bias") is not None) != biased:
             return False
     return not have_hooks(made.uncalled)
 
 
 def _options(module: nn.Module) -> tuple[tuple[str, object], ...]:
     return tuple((name, value) for name, value in settings(module).items() if isinstance(value, PLAIN))
-
-
-def _has_bias(linear: nn.Linear) -> bool:
-    return linear.__dict__["_parameters"].get("bias") is not None
 
 
 def _unshadowed(module: nn.Module, *, is_layer: bool) -> tuple[str, ...]:
