@@ -9,12 +9,13 @@ import pytest
 import torch
 
 SCRIPT = Path(__file__).parents[2] / "benchmarks/gpu.sh"
-# Finds a GPU, has no pytest-xdist; what the environment variable FAILS names, fails.
+# Finds a GPU, has no pytest-xdist; what the environment variable FAILS names, fails, and LACKS is not installed.
 PYTHON = """\
 #!/usr/bin/env bash
 case "$*" in
   *get_device_capability*) echo 9.0 ;;
   *"import xdist"*) exit 1 ;;
+  *find_spec*) printf '%s\\n\\n' "$LACKS" ;;
   *) echo "ran $*"; [[ -z "$FAILS" || "$*" != *"$FAILS"* ]] ;;
 esac
 """
@@ -27,8 +28,8 @@ def run(tmp_path):
     python.write_text(PYTHON)
     python.chmod(0o755)
 
-    def call(fails: str = "", program: str = str(python)) -> subprocess.CompletedProcess:
-        environment = {**os.environ, "PYTHON": program, "FAILS": fails, "PATH": "/usr/bin:/bin"}
+    def call(fails: str = "", program: str = str(python), lacks: str = "") -> subprocess.CompletedProcess:
+        environment = {**os.environ, "PYTHON": program, "FAILS": fails, "LACKS": lacks, "PATH": "/usr/bin:/bin"}
         return subprocess.run(["bash", str(SCRIPT)], env=environment, capture_output=True, text=True)
 
     return call
@@ -53,6 +54,12 @@ def test_what_fails_is_said_and_the_rest_is_done(run, fails):
 def test_a_build_that_fails_ends_it(run):
     done = run("build_ext")
     assert done.returncode != 0 and "pytest" not in done.stdout
+
+
+def test_what_is_not_installed_is_named_before_anything_runs(run):
+    done = run(lacks="pybind11 pytest_benchmark")
+    assert done.returncode == 2 and "more than" in done.stderr and "has: pybind11 pytest_benchmark." in done.stderr
+    assert "build_ext" not in done.stdout
 
 
 def test_without_a_gpu_it_says_so(run):

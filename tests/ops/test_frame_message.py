@@ -275,7 +275,7 @@ def test_half_precision_of_many_features(unit: str):
 @pytest.mark.parametrize("clamp", [0.0, -1.0, -torch.inf, torch.nan])
 def test_a_clamp_that_is_not_above_zero_is_refused(clamp: float):
     case = block(clamp=clamp)
-    with pytest.raises(ValueError, match=f"clamp must be above 0; got {clamp}"):
+    with pytest.raises(ValueError, match=f"clamp must be a number above 0; got {clamp}"):
         case.run(case.leaves())
 
 

@@ -2,8 +2,8 @@
 //
 // To be compiled with -ffp-contract=off, so that every instruction set gives the same bits: close encounters amplify a
 // rounding until it can be seen. Squared distances are those of differences, without the cancellation of
-// clof_ext/newton/reference.py. Its order of operations would not bring its trajectories: NumPy's power rounds in ways of
-// its own, and chaos makes as much of that.
+// clof_ext/newton/reference.py. Its order of operations would not bring its trajectories: NumPy's power rounds in ways
+// of its own, and chaos makes as much of that.
 #include "newton_simulate.h"
 
 #include <new>
