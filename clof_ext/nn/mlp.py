@@ -11,8 +11,10 @@ from .activation import KNOWN, MODULES, Known, settings
 
 # Gain of the last Linear of the coordinate heads: positions start almost unmoved.
 COORD_GAIN = 0.001
-# The forwards of what weights are read of.
+# What weights are read of, and its forward: looking them up in torch's modules takes longer than asking for them.
+LINEAR, IDENTITY = nn.Linear, nn.Identity
 OF_LINEAR, OF_SEQUENTIAL = nn.Linear.forward, nn.Sequential.forward
+TENSORS = ("weight", "bias")
 
 
 def mlp(sizes: list[int], activation: str, *, end: nn.Module | None = None) -> nn.Sequential:
@@ -41,21 +43,21 @@ def _made(activation: str) -> nn.Module:
 
 
 def linear_tensors(sequence: nn.Sequential) -> list[Tensor]:
-    """Weight and, where there is one, bias of every Linear, in order."""
-    tensors = []
-    for module in sequence:
-        if isinstance(module, nn.Linear):
-            tensors += [_tensor(module, "weight"), _tensor(module, "bias")]
-    return [tensor for tensor in tensors if tensor is not None]
+    """Weight and, where there is one, bias of every Linear, in order.
 
-
-def _tensor(module: nn.Module, name: str) -> Tensor | None:
-    """An attribute that is a parameter unless pruning or a parametrization made it something else.
-
-    A module finds its parameters slowly, by way of a failed look-up: six of a layer's cost as much as a small graph.
+    A module finds its parameters slowly, by way of a failed look-up: those of a layer would cost as much as a small
+    graph. They are looked up where they are, unless pruning or a parametrization made them something else.
     """
-    parameters = module._parameters
-    return parameters[name] if name in parameters else getattr(module, name)
+    tensors = []
+    for module in sequence.__dict__["_modules"].values():
+        if not isinstance(module, LINEAR):
+            continue
+        parameters = module.__dict__["_parameters"]
+        for name in TENSORS:
+            tensor = parameters[name] if name in parameters else getattr(module, name)
+            if tensor is not None:
+                tensors.append(tensor)
+    return tensors
 
 
 def perceptron(part: nn.Sequential, activation: str | None, *inputs: Tensor) -> Tensor:
@@ -82,7 +84,7 @@ def n_linears(part: nn.Module, activation: str, end: Known | None = None) -> int
     The class of a Linear may be another where its forward is the same, as parametrizations make it.
     """
     own, (kind, options) = part.__dict__, KNOWN[activation]
-    modules = [one for one in own["_modules"].values() if type(one) is not nn.Identity or "forward" in one.__dict__]
+    modules = [one for one in own["_modules"].values() if type(one) is not IDENTITY or "forward" in one.__dict__]
     if end is not None and not (modules and end.is_like(modules.pop())):
         return 0
     # Layers ask this on every call: what a module is like is asked here, without calls.

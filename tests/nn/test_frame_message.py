@@ -54,7 +54,7 @@ class Block:
 
     def weights(self) -> dict:
         layers = {"edge_mlp": self.edge_layers, "att_mlp": self.att_layers, "coord_mlp": self.coord_layers}
-        return {name: linear_tensors(linears) for name, linears in layers.items()}
+        return {name: linear_tensors(nn.Sequential(*linears)) for name, linears in layers.items()}
 
     def run(self, **changes):
         arguments = (self.h, self.pos, self.edge_index, self.edge_attr)
