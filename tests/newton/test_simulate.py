@@ -1,5 +1,6 @@
 """The simulated trajectories: the published ones, the laws of physics, and the same bits on every machine."""
 
+import hashlib
 import json
 from pathlib import Path
 
@@ -16,10 +17,12 @@ from clof_ext.newton.systems import FORCE_LIMIT, TIME_STEP, _reflected
 ROOT = Path(__file__).parents[2]
 GOLDEN_FOLDERS = (ROOT.parent / "shared" / "golden", ROOT / "tests" / "golden")
 GOLDEN = ("charged5", "charged20", "gravity5", "gravity20", "lorentz5", "lorentz20")
-TOLERANCE = 2e-11
+TOLERANCE = 1e-10
 # Frame, for each of the seeds 1 to 4, at which rounding has grown to 1e-9 in the chaotic systems of lorentz20.
 CHAOS = {"lorentz20": (18, 29, 38, 49)}
 CHAOS_TOLERANCE = 1e-9
+# Of NumPy with OpenBLAS on CPUs with AVX-512.
+PUBLISHED_ROUNDING = "9ed256d64e73e824"
 # Seeds of 5 charged particles that never come nearer to each other than 0.8: no force is clipped.
 CALM_SEEDS = (14, 15, 24, 30, 39)
 
@@ -56,11 +59,20 @@ def test_published_trajectories(name, backend):
         torch.testing.assert_close(ours[1][system, :end], vel[system, :end], rtol=0, atol=10 * tolerance)
 
 
-@pytest.mark.skipif(
-    torch.backends.cpu.get_cpu_capability() != "AVX512", reason="NumPy rounds powers as published with AVX-512 alone"
-)
+def rounding_of_numpy():
+    """A checksum of products of matrices and of powers, which libraries and vector instructions round differently."""
+    random, found = np.random.RandomState(0), hashlib.sha256()
+    for n in (5, 20):
+        pos = random.randn(2000, 3, n)
+        products = np.matmul(pos.transpose(0, 2, 1), pos)
+        found.update(products.tobytes() + np.power(np.abs(products), 1.5).tobytes())
+    return found.hexdigest()[:16]
+
+
 @pytest.mark.parametrize("name", GOLDEN)
 def test_the_reference_gives_the_published_bits(name):
+    if rounding_of_numpy() != PUBLISHED_ROUNDING:
+        pytest.skip("NumPy on this machine rounds products or powers otherwise than where the arrays were made")
     meta, loc, vel, _ = golden(name)
     ours = simulated(meta, "reference")
     assert torch.equal(ours[0], loc) and torch.equal(ours[1], vel)
