@@ -16,15 +16,16 @@ _EPSILON_64 = tl.constexpr(torch.finfo(torch.float64).eps)
 
 @triton.jit
 def axis_scale(vector, threshold_squared, MODE: tl.constexpr):
-    """The factor that makes an axis of a vector, and the inverse of its norm, 0 where the factor is a constant."""
+    """The factor that makes an axis of a vector and, where the axis is no unit vector, the inverse of its length."""
     squared = vec3.dot(vector, vector)
     defined = squared[0] > threshold_squared
     norm = number.square_root(number.where(defined, squared, 1.0))
-    inverse = number.where(defined, number.reciprocal(norm), 0.0)
+    inverse = number.reciprocal(norm)
     if MODE == "soft":
-        return number.reciprocal(number.shift(number.where(defined, norm, 0.0), 1.0)), inverse
+        factor = number.reciprocal(number.shift(number.where(defined, norm, 0.0), 1.0))
+        return factor, number.where(defined, number.shift(inverse, 1.0), 0.0)
     else:
-        return inverse, inverse
+        return (number.where(defined, inverse, 0.0),)
 
 
 @triton.jit
@@ -36,13 +37,15 @@ def axis_of(vector, scale, MODE: tl.constexpr):
 
 
 @triton.jit
-def axis_vjp(vector, scale, axis, grad, MODE: tl.constexpr):
-    """Gradient by the vector of an axis. No power of the norm is made, which for w is a square of lengths."""
+def axis_vjp(scale, axis, grad, MODE: tl.constexpr):
+    """Gradient by the vector of an axis. No power of its norm is made, which for w is a square of lengths."""
     if MODE == "raw":
         return grad
     else:
-        along = vec3.scale(vec3.dot(grad, axis), vec3.scale(scale[1], vector))
-        return vec3.scale(scale[0], vec3.sub(grad, along))
+        along = vec3.dot(grad, axis)
+        if MODE == "soft":
+            along = number.mul(scale[1], along)
+        return vec3.scale(scale[0], vec3.sub(grad, vec3.scale(along, axis)))
 
 
 @triton.jit
@@ -76,8 +79,8 @@ def frame_vjp(parts, x_i, grad, MODE: tl.constexpr):
     d, w, scale_a, scale_b, frame = parts
     grad_a = vec3.add(grad[0], vec3.cross(frame[1], grad[2]))
     grad_b = vec3.add(grad[1], vec3.cross(grad[2], frame[0]))
-    grad_d = axis_vjp(d, scale_a, frame[0], grad_a, MODE)
-    grad_w = axis_vjp(w, scale_b, frame[1], grad_b, MODE)
+    grad_d = axis_vjp(scale_a, frame[0], grad_a, MODE)
+    grad_w = axis_vjp(scale_b, frame[1], grad_b, MODE)
     total_d = vec3.add(grad_d, vec3.cross(x_i, grad_w))
     return vec3.add(total_d, vec3.cross(grad_w, d)), vec3.neg(total_d)
 

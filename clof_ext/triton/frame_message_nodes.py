@@ -91,7 +91,7 @@ def position_vjp(x_i, x_j, d, coefficients, grad, spec):
         rows = rows + (row,)
     if spec.basis == "radial":
         scale = axis_scale(d, 0.0, spec.mode)
-        by_d = axis_vjp(d, scale, axis_of(d, scale, spec.mode), rows[0], spec.mode)
+        by_d = axis_vjp(scale, axis_of(d, scale, spec.mode), rows[0], spec.mode)
         return by_d, vec3.neg(by_d)
     else:
         return frame_vjp(frame_parts(x_i, x_j, spec.mode), x_i, rows, spec.mode)

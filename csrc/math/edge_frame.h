@@ -13,8 +13,8 @@ inline namespace CLOF_ISA {
 // of w is noise there, and so would second derivatives be.
 constexpr double kParallelRoundings = 8;
 
-// An axis is its vector times `factor`. `inverse` is that of the vector's norm, or 0 where the factor is a constant:
-// with it the factor's derivative needs no power of the norm, which for w is a square of lengths.
+// An axis is its vector times `factor`. `inverse` is that of the axis' own length, or 0 where the factor is a constant:
+// with it the factor's derivative needs no power of the vector's norm, which for w is a square of lengths.
 template <class S> struct AxisScale {
   S factor, inverse;
 };
@@ -26,9 +26,11 @@ template <class S> CLOF_HD AxisScale<S> axis_scale(FrameMode mode, Vec3<S> vecto
   const S squared = dot(vector, vector);
   const auto defined = squared > threshold_squared;
   const S norm = square_root(select(defined, squared, one));
-  const S inverse = select(defined, one / norm, zero);
-  if (mode == FrameMode::soft) return {one / (select(defined, norm, zero) + one), inverse};
-  return {inverse, inverse};
+  const S inverse = one / norm;
+  if (mode == FrameMode::soft) {
+    return {one / (select(defined, norm, zero) + one), select(defined, one + inverse, zero)};
+  }
+  return {select(defined, inverse, zero), select(defined, one, zero)};
 }
 
 // Everything about a frame that its value and its derivative share.
@@ -57,15 +59,15 @@ template <class S> CLOF_HD FrameParts<S> frame_parts(FrameMode mode, Ends<S> x) 
 template <class S> CLOF_HD Mat3<S> edge_frame(FrameMode mode, Ends<S> x) { return frame_parts(mode, x).frame; }
 
 // Gradient by the vector of an axis.
-template <class S> CLOF_HD Vec3<S> axis_vjp(AxisScale<S> scale, Vec3<S> vector, Vec3<S> axis, Vec3<S> g) {
-  return scale.factor * (g - dot(g, axis) * (scale.inverse * vector));
+template <class S> CLOF_HD Vec3<S> axis_vjp(AxisScale<S> scale, Vec3<S> axis, Vec3<S> g) {
+  return scale.factor * (g - (scale.inverse * dot(g, axis)) * axis);
 }
 
 // Gradient by the positions of the two ends, given the gradient g by the frame.
 template <class S> CLOF_HD Ends<S> edge_frame_vjp(FrameParts<S> parts, Ends<S> x, Mat3<S> g) {
   const Mat3<S>& f = parts.frame;
-  const Vec3<S> grad_d = axis_vjp(parts.scale_a, parts.d, f.a, g.a + cross(f.b, g.c));
-  const Vec3<S> grad_w = axis_vjp(parts.scale_b, parts.w, f.b, g.b + cross(g.c, f.a));
+  const Vec3<S> grad_d = axis_vjp(parts.scale_a, f.a, g.a + cross(f.b, g.c));
+  const Vec3<S> grad_w = axis_vjp(parts.scale_b, f.b, g.b + cross(g.c, f.a));
   const Vec3<S> total_d = grad_d + cross(x.i, grad_w);
   return {total_d + cross(grad_w, parts.d), -total_d};
 }

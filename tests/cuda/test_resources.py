@@ -30,7 +30,7 @@ MAX_REGISTERS = {"float": 128, "double": 208}
 # Second derivatives of order 2 and 3 hold many numbers at once and may use the stack: what they use, rounded up.
 MAX_STACK = 2048
 # Kernels that leave room for other blocks beside them may keep a few of their loop's numbers there.
-MAX_STACK_OF_LOOPS = {"EdgeScalarsSum": 128, "TensorFormEdges": 16}
+MAX_STACK_OF_LOOPS = {"EdgeFrameSum": 16, "EdgeScalarsSum": 128, "TensorFormEdges": 16}
 
 
 @pytest.fixture(scope="module")

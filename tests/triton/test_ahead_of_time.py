@@ -58,26 +58,21 @@ def geometry_variants() -> Iterator[Variant]:
             lambda mode=mode: edge_frame.edge_frame_backward(frames, pos(), *plan, mode),
             **first,
         )
-    # On sm_80 ptxas keeps one program more on a multiprocessor at the price of a few spilled bytes.
-    few = {"spilled": 16}
     yield Variant(
-        "edge_frame_double_backward",
-        lambda: edge_frame.edge_frame_double_backward(pos(), frames, pos(), *plan, "soft"),
-        **few,
+        "edge_frame_double_backward", lambda: edge_frame.edge_frame_double_backward(pos(), frames, pos(), *plan, "soft")
     )
     yield Variant("edge_scalars", lambda: edge_scalars.edge_scalars(pos(), pos(), *plan, "soft"), **first)
     yield Variant(
         "edge_scalars-no_velocities",
         lambda: edge_scalars.edge_scalars_backward(scalars()[:, :8], pos(), None, *plan, "soft"),
         **first,
-        **few,
     )
     yield Variant(
         "edge_scalars_backward",
         lambda: edge_scalars.edge_scalars_backward(scalars(), pos(), pos(), *plan, "soft"),
         **first,
     )
-    # The same: it keeps two programs on a multiprocessor at the price of a few spilled bytes.
+    # ptxas keeps two programs on a multiprocessor at the price of a few spilled bytes.
     for dtype, targets, spilled in ((FLOAT32, tuple(TARGETS), 64), (FLOAT64, ("sm_90",), 1024)):
         yield Variant(
             f"edge_scalars_double_backward-{dtype}",

@@ -60,7 +60,7 @@ CLOF_DEVICE Ends<float> position_vjp(const EdgeBlock& a, const Ends<float>& x, V
   }
   const Vec3<float> d = x.i - x.j;
   const AxisScale<float> scale = axis_scale(a.mode, d, 0.0f);
-  const Vec3<float> by_d = axis_vjp(scale, d, scale.factor * d, q.x * by_vector);
+  const Vec3<float> by_d = axis_vjp(scale, scale.factor * d, q.x * by_vector);
   return {by_d, -by_d};
 }
 
