@@ -153,7 +153,7 @@ def message_constants(
     options: tuple[str, str, str, bool, float, str, str],
 ) -> tuple:
     """What the operators take after their tensors; the options are basis to vector_reduce in the op's order."""
-    depths = len(edge_mlp) // 2, (len(coord_mlp) + 1) // 2, bool(att_mlp)
+    depths = len(edge_mlp) // 2, (len(coord_mlp) + 1) // 2, len(att_mlp) > 0
     return plan.edges, plan.offsets, *depths, *options, matmul_precision(plan.device.type)
 
 
