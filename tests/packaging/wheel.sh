@@ -47,15 +47,17 @@ for torch in "${torches[@]}"; do
   step "the wheel with $torch"
   environment "$folder" "$torch"
   "$folder/bin/python" -m pip install --quiet --force-reinstall --no-deps "$wheel"
-  # The tests of the ops, without the package beside them.
-  rm -rf "$work/tests" && mkdir -p "$work/tests/tests"
-  cp -r "$root/tests/ops" "$root/tests/conformance.py" "$work/tests/tests"
+  # The tests of the ops and of replaced models inside PyTorch, without the package beside them.
+  rm -rf "$work/tests" && mkdir -p "$work/tests/tests/models" "$work/tests/benchmarks"
+  cp -r "$root"/tests/{ops,lookalikes,conformance.py,systems.py} "$work/tests/tests"
+  cp "$root/tests/models/test_replaced_in_torch.py" "$work/tests/tests/models"
+  cp "$root/benchmarks/diffusion.py" "$work/tests/benchmarks"
   cp "$root/pyproject.toml" "$work/tests"
   cd "$work/tests"
   "$folder/bin/python" -W error::RuntimeWarning -c 'import clof_ext; print(clof_ext.library_path())'
   "$folder/bin/clof-ext" info
   "$folder/bin/clof-ext" selftest
-  "$folder/bin/python" -m pytest -q -p no:cacheprovider tests/ops
+  "$folder/bin/python" -m pytest -q -p no:cacheprovider tests/ops tests/models
   cd "$work/empty"
 done
 
