@@ -1,7 +1,8 @@
 #!/usr/bin/env bash
 # Everything that needs a GPU, unattended: build, tests, benchmarks, sanitizers. `make gpu` runs it in the Python given
-# by PYTHON, which has torch >= 2.11, Triton and what is named below; nothing is downloaded. Results go to benchmarks/results. What fails is
-# said at the end: the rest is done all the same, since a GPU may not be there again soon.
+# by PYTHON, which has torch >= 2.11, Triton and what is named below; nothing is downloaded. Results go to
+# benchmarks/results. What fails is said at the end: the rest is done all the same, since a GPU may not be there again
+# soon.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 python=${PYTHON:-python3}
@@ -22,9 +23,8 @@ fi
 missing=$("$python" -c '
 import importlib.util, shutil
 modules = ("triton", "numpy", "setuptools", "pybind11", "pytest", "pytest_benchmark")
-tools = ("cmake", "ninja", "nvcc" if shutil.which("nvcc") else "/usr/local/cuda/bin/nvcc")
 print(*(name for name in modules if importlib.util.find_spec(name) is None))
-print(*(name for name in tools if shutil.which(name) is None))
+print(*(name for name in ("cmake", "ninja") if shutil.which(name) is None))
 ')
 if [[ -n ${missing//[[:space:]]/} ]]; then
   echo "make gpu needs more than $python has: $(echo $missing)." >&2
@@ -33,7 +33,8 @@ fi
 
 step "building for this GPU"
 arch=$("$python" -c 'import torch; print("%d.%d" % torch.cuda.get_device_capability())')
-TORCH_CUDA_ARCH_LIST="$arch" "$python" setup.py --quiet build_ext --inplace
+# The build looks for nvcc, and says so where there is none.
+CLOF_EXT_CUDA=1 TORCH_CUDA_ARCH_LIST="$arch" "$python" setup.py --quiet build_ext --inplace
 "$python" -m clof_ext.cli info
 
 step "tests"

@@ -39,8 +39,8 @@ def listed(value: Iterable, name: str) -> list:
 def one_of(value: object, choices: Sequence[object], name: str) -> None:
     """The choices are of one type, as which 1.0 is no 1."""
     if value not in choices or not isinstance(value, type(choices[0])):
-        listed = ", ".join(repr(choice) for choice in choices)
-        raise ValueError(f"{name} must be one of {listed}; got {value!r}.")
+        text = ", ".join(repr(choice) for choice in choices)
+        raise ValueError(f"{name} must be one of {text}; got {value!r}.")
 
 
 def whole(value: object, name: str, least: int, most: int | None = None) -> None:

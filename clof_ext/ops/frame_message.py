@@ -112,8 +112,6 @@ def frame_message(
     """
     _check.positions(pos)
     plan = as_plan(edge_index, pos.shape[0], pos.device)
-    # The operators take any bound.
-    _check.above_zero(clamp, "clamp")
     edge_mlp, coord_mlp = _check.listed(edge_mlp, "edge_mlp"), _check.listed(coord_mlp, "coord_mlp")
     att_mlp = _check.listed(att_mlp, "att_mlp")
     dtype = autocast_dtype(pos.device.type)
@@ -124,7 +122,7 @@ def frame_message(
     constants = message_constants(plan, edge_mlp, att_mlp, coord_mlp, options)
 
     def check(tensors: Sequence[Tensor | None]) -> None:
-        _check_options(basis, mode, activation, tanh, message_reduce, vector_reduce)
+        _check_options(basis, mode, activation, tanh, clamp, message_reduce, vector_reduce)
         _check_tensors(tensors, plan.num_edges, basis, len(edge_mlp), len(att_mlp))
 
     # What has to be cast is cast by hand: the geometry in the op must stay as it is.
@@ -206,13 +204,16 @@ def message_size(
     return Size(edge_mlp[0].shape[0], edge_dim, dtype, gradients, len(widths) <= 1)
 
 
-def _check_options(basis: str, mode: str, activation: str, tanh: bool, message_reduce: str, vector_reduce: str) -> None:
+def _check_options(
+    basis: str, mode: str, activation: str, tanh: bool, clamp: float, message_reduce: str, vector_reduce: str
+) -> None:
     _check.one_of(basis, tuple(BASIS_SIZE), "basis")
     _check.one_of(mode, _check.MODES, "mode")
     _check.one_of(activation, tuple(ACTIVATIONS), "activation")
     _check.one_of(message_reduce, _check.REDUCTIONS, "message_reduce")
     _check.one_of(vector_reduce, _check.REDUCTIONS, "vector_reduce")
     _check.one_of(tanh, (True, False), "tanh")
+    _check.above_zero(clamp, "clamp")
 
 
 def _check_tensors(tensors: Sequence[Tensor | None], num_edges: int, basis: str, n_edge: int, n_att: int) -> None:

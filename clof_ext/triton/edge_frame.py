@@ -57,7 +57,7 @@ def parallel_threshold(d, x_i):
 
 @triton.jit
 def frame_parts(x_i, x_j, MODE: tl.constexpr):
-    """What a frame and its derivative share: d, w, the scales of a and b, and the frame, rows a, b, c."""
+    """What a frame and its derivative share: d, the scales of a and b, and the frame, rows a, b, c."""
     d = vec3.sub(x_i, x_j)
     # x_i x x_j, written so that it is exactly 0 for coincident points.
     w = vec3.cross(d, x_i)
@@ -65,18 +65,18 @@ def frame_parts(x_i, x_j, MODE: tl.constexpr):
     scale_b = axis_scale(w, parallel_threshold(d, x_i), MODE)
     a = axis_of(d, scale_a, MODE)
     b = axis_of(w, scale_b, MODE)
-    return d, w, scale_a, scale_b, (a, b, vec3.cross(a, b))
+    return d, scale_a, scale_b, (a, b, vec3.cross(a, b))
 
 
 @triton.jit
 def frame_of(x_i, x_j, MODE: tl.constexpr):
-    return frame_parts(x_i, x_j, MODE)[4]
+    return frame_parts(x_i, x_j, MODE)[3]
 
 
 @triton.jit
 def frame_vjp(parts, x_i, grad, MODE: tl.constexpr):
     """Gradients by the positions of receiver and sender, given the gradient by the frame."""
-    d, w, scale_a, scale_b, frame = parts
+    d, scale_a, scale_b, frame = parts
     grad_a = vec3.add(grad[0], vec3.cross(frame[1], grad[2]))
     grad_b = vec3.add(grad[1], vec3.cross(grad[2], frame[0]))
     grad_d = axis_vjp(scale_a, frame[0], grad_a, MODE)

@@ -83,7 +83,7 @@ def scalars_of(frame, x, v):
 def scalars_vjp(x, v, grad, MODE: tl.constexpr):
     """Gradients by the position and, after it, the velocity of receiver and sender, given those by the columns."""
     parts = frame_parts(x[0], x[1], MODE)
-    frame = parts[4]
+    frame = parts[3]
     from_p, from_q = angle_vjp(vec3.matvec(frame, x[0]), vec3.matvec(frame, x[1]), grad[0], grad[1])
     grad_p, grad_q = vec3.add(grad[2:5], from_p), vec3.add(grad[5:8], from_q)
     grad_frame = vec3.add_matrix(vec3.outer(grad_p, x[0]), vec3.outer(grad_q, x[1]))

@@ -35,7 +35,7 @@ template <class S> CLOF_HD AxisScale<S> axis_scale(FrameMode mode, Vec3<S> vecto
 
 // Everything about a frame that its value and its derivative share.
 template <class S> struct FrameParts {
-  Vec3<S> d, w;
+  Vec3<S> d;
   AxisScale<S> scale_a, scale_b;
   Mat3<S> frame;
 };
@@ -45,13 +45,13 @@ template <class S> CLOF_HD FrameParts<S> frame_parts(FrameMode mode, Ends<S> x) 
   FrameParts<S> parts;
   parts.d = x.i - x.j;
   // x_i x x_j, written so that it is exactly 0 for coincident points.
-  parts.w = cross(parts.d, x.i);
+  const Vec3<S> w = cross(parts.d, x.i);
   const S zero(T(0));
   const T rounding = T(kParallelRoundings) * Precision<T>::epsilon;
   const S threshold = S(T(rounding * rounding)) * dot(parts.d, parts.d) * dot(x.i, x.i);
   parts.scale_a = axis_scale(mode, parts.d, zero);
-  parts.scale_b = axis_scale(mode, parts.w, threshold);
-  const Vec3<S> a = parts.scale_a.factor * parts.d, b = parts.scale_b.factor * parts.w;
+  parts.scale_b = axis_scale(mode, w, threshold);
+  const Vec3<S> a = parts.scale_a.factor * parts.d, b = parts.scale_b.factor * w;
   parts.frame = {a, b, cross(a, b)};
   return parts;
 }
